@@ -1,0 +1,130 @@
+# customer_segmentation: a table access method for the history of customer segments.
+#
+#   make; make install; make installcheck        as with every PGXS extension (PG_CONFIG=… picks the server)
+#   make WERROR=1                                warnings are errors
+#   make core-check                              unit tests of the C++ core, under ASan and UBSan
+#   make fuzz FUZZ_SECONDS=60                    fuzz targets of the core (needs clang)
+#   make bench                                   the benchmark
+#   make format-check layer-check symbol-check   what a review should not have to look for
+#
+# ./test/check runs all tests in a private copy with a private server.
+
+EXTENSION = customer_segmentation
+MODULE_big = customer_segmentation
+PGFILEDESC = "customer_segmentation - table access method for customer segments"
+
+DATA = sql/customer_segmentation--1.0.sql \
+       sql/customer_segmentation--0.9--1.0.sql
+
+# ---- objects: every source file is named here; test/layer-check compares the list with the folders ----------
+
+OBJS_C = \
+	src/module.o \
+	src/am/columns.o \
+	src/am/dml.o \
+	src/am/flush.o \
+	src/am/handler.o \
+	src/am/measure.o \
+	src/am/reader.o \
+	src/am/refusals.o \
+	src/am/rowlog.o \
+	src/am/scan.o \
+	src/am/slot.o \
+	src/am/write.o \
+	src/plan/paths.o \
+	src/plan/scan.o \
+	src/sqlfn/care.o \
+	src/sqlfn/open.o \
+	src/store/boundary.o \
+	src/store/dict.o \
+	src/store/record.o \
+	src/store/rewrite.o \
+	src/store/view.o \
+	src/store/write.o
+
+OBJS_CXX = \
+	src/core/batch.o \
+	src/core/cell.o \
+	src/core/cell_codec.o \
+	src/core/checksum.o \
+	src/core/cursor.o \
+	src/core/dictionary.o \
+	src/core/dictionary_codec.o \
+	src/core/totals.o
+
+OBJS = $(OBJS_C) $(OBJS_CXX)
+
+# ---- flags --------------------------------------------------------------------------------------------------
+
+# The server's headers are not ours to correct: they come in as system headers. Callbacks have to take what the
+# server passes, so parameters may go unused in the C files.
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) -MMD -MP
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter $(WARNINGS_AS_ERRORS)
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden -fno-strict-aliasing \
+	$(WARNINGS_AS_ERRORS)
+SHLIB_LINK = -lstdc++ -lzstd -Wl,-Bsymbolic
+
+ifeq ($(WERROR),1)
+WARNINGS_AS_ERRORS = -Werror
+endif
+
+# PostgreSQL loads modules with global symbol visibility, so only what it calls may be seen. The list of those
+# symbols follows from the install scripts.
+SHLIB_EXPORTS = src/exports.txt
+
+# Bitcode would serve to inline SQL functions into JIT code. It needs clang at build time, and the core is not
+# inlined anyway.
+override with_llvm := no
+
+# ---- tests --------------------------------------------------------------------------------------------------
+
+REGRESS = $(shell sed -n 's/^test://p' $(srcdir)/test/regress_schedule)
+ISOLATION = $(patsubst $(srcdir)/test/isolation/specs/%.spec,%,$(sort $(wildcard $(srcdir)/test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
+ifneq ($(wildcard test/t/*.pl),)
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+endif
+
+EXTRA_CLEAN = $(OBJS:.o=.d) src/exports.txt src/exports.list test/core/build
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# From version 16 on the server marks what it calls by itself, so C can be hidden at compile time as well.
+ifeq ($(filter 15,$(MAJORVERSION)),)
+$(OBJS_C): override CFLAGS += -fvisibility=hidden
+endif
+
+$(OBJS): $(firstword $(MAKEFILE_LIST))
+
+-include $(OBJS:.o=.d)
+
+src/exports.txt: $(DATA) test/symbol-check
+	$(srcdir)/test/symbol-check --exports $(addprefix $(srcdir)/,$(DATA)) >$@
+
+CORE_MAKE = $(MAKE) -C $(srcdir)/test/core
+FUZZ_SECONDS ?= 60
+CLANG_FORMAT ?= clang-format
+
+.PHONY: core-check fuzz bench format-check layer-check symbol-check
+
+core-check:
+	$(CORE_MAKE) check
+
+fuzz:
+	$(CORE_MAKE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+bench:
+	$(srcdir)/test/bench
+
+format-check:
+	find $(srcdir)/src $(srcdir)/test/core -name build -prune -o \
+		\( -name '*.[ch]' -o -name '*.[ch]pp' \) -print0 | xargs -0 -r $(CLANG_FORMAT) --dry-run -Werror
+
+layer-check:
+	$(srcdir)/test/layer-check
+
+symbol-check: all
+	$(srcdir)/test/symbol-check $(shlib)

@@ -1,0 +1,334 @@
+/*
+ * reader.c
+ *    A relation as one snapshot sees it: its view, its dictionary and a few decoded cells.
+ *
+ * Readers of MVCC snapshots are shared within a transaction: what a snapshot sees changes only with this
+ * transaction's own writes, which advance the epoch. They live in TopTransactionContext.
+ */
+#include "am/am.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat/compat.h"
+
+#define READER_CACHE 4
+
+static AmReader *cache[READER_CACHE];
+static uint64 epoch = 1;
+static uint64 writes = 0;
+static uint64 next_victim;
+
+uint64
+am_epoch(void)
+{
+	return epoch;
+}
+
+void
+am_bump_epoch(void)
+{
+	epoch++;
+}
+
+/* Grows with this backend's own writes alone. */
+uint64
+am_writes(void)
+{
+	return writes;
+}
+
+void
+am_note_write(void)
+{
+	writes++;
+	epoch++;
+}
+
+void
+am_readers_forget(void)
+{
+	memset(cache, 0, sizeof(cache));
+	epoch++;
+}
+
+static uint64
+hash_xids(const TransactionId *xids, uint32 n, uint64 seed)
+{
+	return n == 0 ? seed : hash_bytes_extended((const unsigned char *) xids, (int) (n * sizeof(TransactionId)), seed);
+}
+
+static void
+snapshot_key(Snapshot s, uint64 *key, uint64 *key2)
+{
+	uint32 fixed[7] = {
+		s->xmin, s->xmax, s->xcnt, (uint32) s->subxcnt, s->suboverflowed, s->curcid, s->takenDuringRecovery};
+
+	*key = hash_bytes_extended((const unsigned char *) fixed, sizeof(fixed), 17);
+	*key2 = hash_xids(s->subxip, (uint32) Max(s->subxcnt, 0), hash_xids(s->xip, s->xcnt, *key));
+}
+
+/* Runs before the dictionary's reference goes, since it is registered after it. */
+static void
+unpin_at_reset(void *arg)
+{
+	AmReader *reader = arg;
+
+	if (reader->pinned_container != AM_NO_CONTAINER)
+		cseg_dict_unpin(reader->dict->dict, reader->pinned_container);
+	reader->pinned_container = AM_NO_CONTAINER;
+}
+
+static void
+take_dictionary(AmReader *reader, Relation rel)
+{
+	MemoryContextCallback *callback = MemoryContextAllocZero(reader->cxt, sizeof(MemoryContextCallback));
+
+	reader->dict = store_dict_acquire(rel, reader->view, reader->cxt);
+	callback->func = unpin_at_reset;
+	callback->arg = reader;
+	MemoryContextRegisterResetCallback(reader->cxt, callback);
+}
+
+static AmReader *
+reader_new(Relation rel, MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "customer_segmentation reader", ALLOCSET_DEFAULT_SIZES);
+	AmReader *reader = MemoryContextAllocZero(cxt, sizeof(AmReader));
+
+	reader->cxt = cxt;
+	reader->relid = RelationGetRelid(rel);
+	reader->relnode = compat_relnumber(rel);
+	reader->epoch = epoch;
+	reader->pinned_container = AM_NO_CONTAINER;
+	for (int i = 0; i < AM_CELL_CACHE; i++)
+		reader->owners[i] = store_owner_new(cxt, cseg_cell_free);
+	return reader;
+}
+
+void
+am_reader_free(AmReader *reader)
+{
+	if (reader)
+		MemoryContextDelete(reader->cxt);
+}
+
+static bool
+matches(const AmReader *r, Relation rel, uint64 key, uint64 key2)
+{
+	return r && r->relid == RelationGetRelid(rel) && r->relnode == compat_relnumber(rel) && r->key == key &&
+		   r->key2 == key2 && r->epoch == epoch;
+}
+
+static void
+cache_put(AmReader *reader)
+{
+	int at = -1;
+
+	for (int i = 0; i < READER_CACHE; i++)
+	{
+		if (cache[i] == NULL)
+			at = i;
+	}
+	if (at < 0)
+		at = (int) (next_victim++ % READER_CACHE);
+	if (cache[at])
+	{
+		cache[at]->cacheable = false;
+		if (cache[at]->refcount == 0)
+			am_reader_free(cache[at]);
+	}
+	cache[at] = reader;
+	reader->cacheable = true;
+}
+
+AmReader *
+am_reader_acquire(Relation rel, Snapshot snapshot)
+{
+	bool shared = IsMVCCSnapshot(snapshot) && snapshot->snapshot_type == SNAPSHOT_MVCC;
+	uint64 key = 0;
+	uint64 key2 = 0;
+	AmReader *reader;
+
+	if (shared)
+	{
+		snapshot_key(snapshot, &key, &key2);
+		for (int i = 0; i < READER_CACHE; i++)
+		{
+			if (!matches(cache[i], rel, key, key2))
+				continue;
+			cache[i]->refcount++;
+			return cache[i];
+		}
+	}
+	reader = reader_new(rel, TopTransactionContext);
+	reader->key = key;
+	reader->key2 = key2;
+	reader->refcount = 1;
+	reader->view = store_view(rel, snapshot, reader->cxt);
+	take_dictionary(reader, rel);
+	if (shared)
+		cache_put(reader);
+	return reader;
+}
+
+void
+am_reader_release(AmReader *reader)
+{
+	if (--reader->refcount == 0 && !reader->cacheable)
+		am_reader_free(reader);
+}
+
+AmReader *
+am_reader_newest(Relation rel, CommandId cid, MemoryContext parent)
+{
+	AmReader *reader = reader_new(rel, parent);
+
+	reader->view = store_view_newest(rel, cid, reader->cxt);
+	take_dictionary(reader, rel);
+	return reader;
+}
+
+CsegCell *
+am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell, bool touch_own)
+{
+	int victim = 0;
+	MemoryContext old;
+	CsegCell *data;
+
+	for (int i = 0; i < AM_CELL_CACHE; i++)
+	{
+		if (reader->cells[i].cell == cell)
+		{
+			reader->cells[i].used = ++reader->clock;
+			return reader->cells[i].data;
+		}
+		if (reader->cells[i].used < reader->cells[victim].used)
+			victim = i;
+	}
+	old = MemoryContextSwitchTo(reader->cxt);
+	reader->cells[victim].cell = NULL;
+	store_owner_set(reader->owners[victim], NULL);
+	data = store_read_cell(rel, cell, touch_own);
+	store_owner_set(reader->owners[victim], data);
+	reader->cells[victim] = (AmCachedCell){.cell = cell, .data = data, .used = ++reader->clock};
+	MemoryContextSwitchTo(old);
+	return data;
+}
+
+bool
+am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell **cell, StoreInstance **instance,
+			  CsegValue values[CSEG_MEASURES])
+{
+	StoreCell *c = store_find_cell(reader->view, addr->cell_no);
+	CsegValue scratch[CSEG_MEASURES];
+	bool found;
+
+	if (cell)
+		*cell = c;
+	if (instance)
+		*instance = c ? c->group->instance[addr->slot] : NULL;
+	if (c == NULL)
+		return false;
+	CSEG_CALL(rel, cseg_cell_get(am_reader_cell(rel, reader, c, true), addr->low, addr->slot, &found,
+								 values ? values : scratch, &err));
+	if (found && c->group->instance[addr->slot] == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("relation \"%s\" holds rows of an instance that is missing", RelationGetRelationName(rel)),
+				 errdetail("Cell %u, slot %u.", addr->cell_no, addr->slot)));
+	return found;
+}
+
+const text *
+am_reader_identity(Relation rel, AmReader *reader, uint32 ordinal)
+{
+	uint32 container = ordinal >> CSEG_CONTAINER_BITS;
+	const void *t;
+
+	if (reader->pinned_container != container)
+	{
+		if (reader->pinned_container != AM_NO_CONTAINER)
+			cseg_dict_unpin(reader->dict->dict, reader->pinned_container);
+		reader->pinned_container = AM_NO_CONTAINER;
+		CSEG_CALL(rel, cseg_dict_pin(reader->dict->dict, container, &reader->texts, &err));
+		reader->pinned_container = container;
+	}
+	t = reader->texts[ordinal & (CSEG_CONTAINER_SIZE - 1)];
+	if (t == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("relation \"%s\" has no identity for customer number %u",
+														 RelationGetRelationName(rel), ordinal)));
+	return t;
+}
+
+TransactionId
+am_cell_xmin(const StoreCell *cell)
+{
+	if (cell->n_deltas > 0)
+		return cell->deltas[cell->n_deltas - 1]->xmin;
+	return cell->base ? cell->base->xmin : FrozenTransactionId;
+}
+
+static void
+put_text(TupleTableSlot *slot, int i, const text *t)
+{
+	slot->tts_isnull[i] = t == NULL;
+	slot->tts_values[i] = PointerGetDatum(t);
+}
+
+static void
+put_row(TupleTableSlot *slot, const AmColumnMap *map, const text *identity, const StoreInstance *inst,
+		const CsegValue values[CSEG_MEASURES])
+{
+	const StoreGroupDims *g = &inst->group->dims;
+
+	for (int i = 0; i < map->natts; i++)
+	{
+		slot->tts_isnull[i] = true;
+		slot->tts_values[i] = (Datum) 0;
+	}
+	put_text(slot, map->attno[COL_IDENTITY], identity);
+	put_text(slot, map->attno[COL_SCHEDULE], g->schedule);
+	put_text(slot, map->attno[COL_SEGMENT_BY], g->segment_by);
+	put_text(slot, map->attno[COL_SEGMENT_ID], g->segment_id);
+	put_text(slot, map->attno[COL_SEGMENT_NAME], g->segment_name);
+	put_text(slot, map->attno[COL_INSTANCE_ID], inst->dims.segment_instance_id);
+	slot->tts_values[map->attno[COL_INSTANCE_DATE]] = TimestampGetDatum(inst->dims.instance_created_date);
+	slot->tts_isnull[map->attno[COL_INSTANCE_DATE]] = false;
+	if (g->has_segment_created)
+	{
+		slot->tts_values[map->attno[COL_SEGMENT_DATE]] = TimestampGetDatum(g->segment_created_date);
+		slot->tts_isnull[map->attno[COL_SEGMENT_DATE]] = false;
+	}
+	for (int m = 0; m < CSEG_MEASURES; m++)
+	{
+		int i = map->attno[COL_CUSTOMERS + m];
+
+		slot->tts_values[i] = am_measure_to_datum(m, &values[m], &slot->tts_isnull[i]);
+	}
+}
+
+bool
+am_reader_fetch(Relation rel, AmReader *reader, const AmAddress *addr, TupleTableSlot *slot)
+{
+	StoreCell *cell;
+	StoreInstance *inst;
+	CsegValue values[CSEG_MEASURES];
+	uint32 ordinal;
+
+	ExecClearTuple(slot);
+	if (!am_reader_row(rel, reader, addr, &cell, &inst, values))
+		return false;
+	ordinal = (cell->container << CSEG_CONTAINER_BITS) | addr->low;
+	put_row(slot, am_relation_map(rel), am_reader_identity(rel, reader, ordinal), inst, values);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	am_set_tid(&slot->tts_tid, addr->cell_no, addr->slot, addr->low);
+	if (slot->tts_ops == &am_slot_ops)
+		((AmSlot *) slot)->xmin = am_cell_xmin(cell);
+	ExecMaterializeSlot(slot);
+	return true;
+}

@@ -1,0 +1,862 @@
+/*
+ * scan.c
+ *    Sequential scans: cell by cell, slot by slot, customer by customer.
+ *
+ * Per cell the membership and the measures are decoded once; going from slot to slot costs the changes between.
+ * A row costs no copy: the slot remembers where the scan stands and fills the columns that the executor asks for.
+ */
+#include "am/am.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/predicate.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat/compat.h"
+
+typedef struct CachedNumeric
+{
+	char bytes[AM_NUMERIC_BYTES];
+	int64 mantissa;
+	uint8 scale;
+	uint8 kind; /* of the cached value; CSEG_NULL: nothing cached */
+} CachedNumeric;
+
+typedef struct AmScan
+{
+	TableScanDescData base;
+	MemoryContext cxt;
+	AmReader *reader;
+	StoreDict *dict;
+	const AmColumnMap *map;
+	TupleDesc map_desc;
+	uint64 *wanted;   /* per cell of the view: slots to read; NULL: every live one */
+	bool by_customer; /* read only the customers in ordinals */
+	int n_ordinals;
+	uint32 *ordinals;                        /* sorted */
+	uint16 *chosen_low;                      /* of the current cell: the customers to read, */
+	uint64 *chosen_mask;                     /* the slots that each is in, */
+	uint32 *chosen_rows;                     /* those in the current slot, */
+	CsegValue *chosen_values[CSEG_MEASURES]; /* and their measures in it */
+	uint32 n_chosen;
+	CsegCell *chosen_cell;
+	bool nothing;
+	AmScanStats stats;
+
+	/* position */
+	bool started;
+	int cell_at; /* index in the view's cells, -1 before the first */
+	int slot_at;
+	int64 row_at;
+	StoreCell *cell;
+	StoreInstance *inst;
+	uint64 slots; /* of the cell, still allowed */
+	MemoryContext cell_cxt;
+	MemoryContext filter_cxt;
+	StoreOwner *cell_owner;
+	StoreOwner *cursor_owner;
+	CsegCursor *cursor;
+	CsegSlotView rows;
+	const void *const *texts;
+	uint32 container; /* pinned, or AM_NO_CONTAINER */
+	CachedNumeric *numerics;
+	struct varlena *wide; /* the current row's numeric if it is wide */
+	Size wide_cap;
+	uint32 n_numerics;
+	BlockNumber block;
+	TupleTableSlot *dims_slot; /* holds the dimensions of dims_inst in its first dims_natts columns */
+	StoreInstance *dims_inst;
+	int dims_natts;
+	TransactionId xmin;
+	AmRowLog *log;
+
+	/* ANALYZE */
+	BlockNumber sample_block;
+	pg_prng_state prng;
+	double keep; /* fraction of rows to return */
+	double skip; /* rows to pass over before the next one */
+} AmScan;
+
+#define ANALYZE_MAX_ROWS 600000.0
+
+/* ---- where the scan stands ------------------------------------------------------------------------------------ */
+
+static void
+leave_cell(AmScan *scan)
+{
+	scan->cell = NULL;
+	scan->chosen_cell = NULL;
+	scan->cursor = NULL;
+	store_owner_set(scan->cursor_owner, NULL);
+	store_owner_set(scan->cell_owner, NULL);
+}
+
+static void
+unpin_texts(AmScan *scan)
+{
+	if (scan->container == AM_NO_CONTAINER)
+		return;
+	cseg_dict_unpin(scan->dict->dict, scan->container);
+	scan->container = AM_NO_CONTAINER;
+	scan->texts = NULL;
+}
+
+static void
+pin_texts(AmScan *scan, uint32 container)
+{
+	if (scan->container == container)
+		return;
+	unpin_texts(scan);
+	CSEG_CALL(scan->base.rs_rd, cseg_dict_pin(scan->dict->dict, container, &scan->texts, &err));
+	scan->container = container;
+}
+
+static void
+reset_numerics(AmScan *scan, uint32 n)
+{
+	if (n > scan->n_numerics)
+	{
+		scan->numerics = scan->numerics ? repalloc(scan->numerics, sizeof(CachedNumeric) * n)
+										: MemoryContextAlloc(scan->cxt, sizeof(CachedNumeric) * n);
+		scan->n_numerics = n;
+	}
+	for (uint32 i = 0; i < n; i++)
+		scan->numerics[i].kind = CSEG_NULL;
+}
+
+static void
+check_instances(AmScan *scan, StoreCell *cell, uint64 slots)
+{
+	if ((slots & ~cell->group->live_slots) == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("relation \"%s\" holds rows of an instance that is missing",
+						   RelationGetRelationName(scan->base.rs_rd)),
+					errdetail("Cell %u.", cell->cell_no)));
+}
+
+/* The wanted customers of the cell's container: looked up one by one, which spares decoding all others. */
+static uint64
+choose_customers(AmScan *scan, StoreCell *cell)
+{
+	Relation rel = scan->base.rs_rd;
+	uint32 from = cell->container << CSEG_CONTAINER_BITS;
+	uint64 slots = 0;
+	int n = 0;
+
+	for (int i = 0; i < scan->n_ordinals; i++)
+	{
+		if (scan->ordinals[i] - from < CSEG_CONTAINER_SIZE && scan->ordinals[i] >= from)
+			scan->chosen_low[n++] = (uint16) (scan->ordinals[i] - from);
+	}
+	scan->n_chosen = (uint32) n;
+	if (n == 0)
+		return 0;
+	scan->chosen_cell = store_read_cell_range(rel, cell, scan->chosen_low[0], scan->chosen_low[n - 1]);
+	store_owner_set(scan->cell_owner, scan->chosen_cell);
+	for (int i = 0; i < n; i++)
+	{
+		CSEG_CALL(rel, cseg_cell_mask(scan->chosen_cell, scan->chosen_low[i], &scan->chosen_mask[i], &err));
+		slots |= scan->chosen_mask[i];
+	}
+	return slots;
+}
+
+static uint64
+open_cursor(AmScan *scan, StoreCell *cell)
+{
+	Relation rel = scan->base.rs_rd;
+	CsegCell *data = store_read_cell(rel, cell, false);
+	uint64 slots;
+
+	store_owner_set(scan->cell_owner, data);
+	CSEG_CALL(rel, cseg_cell_slots(data, &slots, &err));
+	CSEG_CALL(rel, cseg_cursor_new(&scan->cursor, data, &err));
+	store_owner_set(scan->cursor_owner, scan->cursor);
+	return slots;
+}
+
+/* Opens the cell at cell_at; its slots may turn out to be none. */
+static void
+enter_cell(AmScan *scan)
+{
+	StoreCell *cell = scan->reader->view->cells[scan->cell_at];
+	MemoryContext old;
+	uint64 slots;
+
+	leave_cell(scan);
+	CHECK_FOR_INTERRUPTS();
+	MemoryContextReset(scan->cell_cxt);
+	old = MemoryContextSwitchTo(scan->cell_cxt);
+	slots = scan->by_customer ? choose_customers(scan, cell) : open_cursor(scan, cell);
+	MemoryContextSwitchTo(old);
+	check_instances(scan, cell, slots);
+	scan->cell = cell;
+	scan->slot_at = -1;
+	scan->slots = scan->wanted ? slots & scan->wanted[scan->cell_at] : slots;
+	scan->xmin = am_cell_xmin(cell);
+	scan->stats.cells_read++;
+	scan->stats.bytes_read += cell->base ? cell->base->body_len : 0;
+	for (int i = 0; i < cell->n_deltas; i++)
+		scan->stats.bytes_read += cell->deltas[i]->body_len;
+}
+
+static void
+seek_chosen(AmScan *scan, int slot)
+{
+	scan->rows.n = 0;
+	for (uint32 i = 0; i < scan->n_chosen; i++)
+	{
+		CsegValue values[CSEG_MEASURES];
+		bool found;
+
+		if ((scan->chosen_mask[i] & (UINT64CONST(1) << slot)) == 0)
+			continue;
+		CSEG_CALL(scan->base.rs_rd,
+				  cseg_cell_get(scan->chosen_cell, scan->chosen_low[i], (uint8_t) slot, &found, values, &err));
+		for (int m = 0; m < CSEG_MEASURES; m++)
+			scan->chosen_values[m][i] = values[m];
+		scan->chosen_rows[scan->rows.n++] = i;
+	}
+	scan->rows.rows = scan->chosen_rows;
+	scan->rows.n_entries = scan->n_chosen;
+	scan->rows.entry_low = scan->chosen_low;
+	for (int m = 0; m < CSEG_MEASURES; m++)
+		scan->rows.value[m] = scan->chosen_values[m];
+}
+
+static void
+enter_slot(AmScan *scan, int slot, bool first_of_cell)
+{
+	if (scan->by_customer)
+		seek_chosen(scan, slot);
+	else
+		CSEG_CALL(scan->base.rs_rd, cseg_cursor_seek(scan->cursor, (uint8_t) slot, 7, &scan->rows, &err));
+	scan->slot_at = slot;
+	scan->inst = scan->cell->group->instance[slot];
+	scan->block = (scan->cell->cell_no << 6) | (uint32) slot;
+	if (first_of_cell)
+	{
+		reset_numerics(scan, scan->rows.n_entries);
+		pin_texts(scan, scan->cell->container);
+	}
+}
+
+static int
+next_slot(uint64 slots, int after)
+{
+	uint64 rest = after >= 63 ? 0 : slots & (~UINT64CONST(0) << (after + 1));
+
+	return rest == 0 ? -1 : pg_rightmost_one_pos64(rest);
+}
+
+static int
+previous_slot(uint64 slots, int before)
+{
+	uint64 rest = before <= 0 ? 0 : slots & (~UINT64CONST(0) >> (64 - before));
+
+	return rest == 0 ? -1 : pg_leftmost_one_pos64(rest);
+}
+
+/* The next cell of this process: of its own, or handed out among the processes of a parallel scan. */
+static bool
+advance_cell(AmScan *scan, bool forward)
+{
+	int n = scan->reader->view->n_cells;
+
+	if (scan->base.rs_parallel)
+	{
+		ParallelBlockTableScanDesc shared = (ParallelBlockTableScanDesc) scan->base.rs_parallel;
+		uint64 at = pg_atomic_fetch_add_u64(&shared->phs_nallocated, 1);
+
+		scan->cell_at = at < (uint64) n ? (int) at : n;
+		return scan->cell_at < n;
+	}
+	scan->cell_at += forward ? 1 : -1;
+	return scan->cell_at >= 0 && scan->cell_at < n;
+}
+
+static bool
+cell_is_wanted(AmScan *scan)
+{
+	return scan->wanted == NULL || scan->wanted[scan->cell_at] != 0;
+}
+
+/* Moves to the first (or last) row of the next non-empty slot. */
+static bool
+advance_slot(AmScan *scan, bool forward)
+{
+	for (;;)
+	{
+		bool first = false;
+		int slot = -1;
+
+		if (scan->cell)
+			slot = forward ? next_slot(scan->slots, scan->slot_at) : previous_slot(scan->slots, scan->slot_at);
+		while (slot < 0)
+		{
+			if (!advance_cell(scan, forward))
+			{
+				leave_cell(scan);
+				return false;
+			}
+			if (!cell_is_wanted(scan))
+				continue;
+			enter_cell(scan);
+			first = true;
+			slot = forward ? next_slot(scan->slots, -1) : previous_slot(scan->slots, 64);
+		}
+		enter_slot(scan, slot, first);
+		if (scan->rows.n == 0)
+			continue;
+		scan->row_at = forward ? 0 : (int64) scan->rows.n - 1;
+		return true;
+	}
+}
+
+static bool
+advance_row(AmScan *scan, bool forward)
+{
+	scan->row_at += forward ? 1 : -1;
+	if (scan->cell && scan->row_at >= 0 && scan->row_at < (int64) scan->rows.n)
+		return true;
+	return advance_slot(scan, forward);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
+
+/* Valid until the next row: the slot may outlive the memory context that asks for the column. */
+static Datum
+wide_datum(AmScan *scan, const CsegValue *v)
+{
+	Size len = VARHDRSZ + v->wide_len;
+
+	if (len > scan->wide_cap)
+	{
+		scan->wide = scan->wide ? repalloc(scan->wide, len * 2) : MemoryContextAlloc(scan->cxt, len * 2);
+		scan->wide_cap = len * 2;
+	}
+	SET_VARSIZE(scan->wide, len);
+	memcpy(VARDATA(scan->wide), v->wide, v->wide_len);
+	return PointerGetDatum(scan->wide);
+}
+
+static inline Datum
+numeric_datum(AmScan *scan, uint32 entry, bool *isnull)
+{
+	const CsegValue *v = &scan->rows.value[CSEG_M_REVENUE][entry];
+	CachedNumeric *c = &scan->numerics[entry];
+
+	*isnull = v->kind == CSEG_NULL;
+	if (v->kind == CSEG_NULL)
+		return (Datum) 0;
+	if (v->kind == CSEG_WIDE)
+		return wide_datum(scan, v);
+	if (c->kind != v->kind || c->mantissa != v->mantissa || c->scale != v->scale)
+	{
+		am_numeric_from_value(v, c->bytes);
+		c->kind = v->kind;
+		c->mantissa = v->mantissa;
+		c->scale = v->scale;
+	}
+	return PointerGetDatum(c->bytes);
+}
+
+static inline void
+fill_text(TupleTableSlot *slot, int i, const text *t)
+{
+	slot->tts_isnull[i] = t == NULL;
+	slot->tts_values[i] = PointerGetDatum(t);
+}
+
+static inline void
+fill_timestamp(TupleTableSlot *slot, int i, Timestamp t, bool present)
+{
+	slot->tts_isnull[i] = !present;
+	slot->tts_values[i] = present ? TimestampGetDatum(t) : (Datum) 0;
+}
+
+static void
+no_identity(AmScan *scan, uint32 low)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("relation \"%s\" has no identity for customer number %u",
+															RelationGetRelationName(scan->base.rs_rd),
+															(scan->cell->container << CSEG_CONTAINER_BITS) | low)));
+}
+
+/* Columns that are the same for all rows of an instance. */
+static void
+fill_dimension(AmScan *scan, TupleTableSlot *slot, int i)
+{
+	const StoreGroupDims *g = &scan->inst->group->dims;
+
+	switch ((AmColumn) scan->map->column[i])
+	{
+	case COL_INSTANCE_DATE:
+		fill_timestamp(slot, i, scan->inst->dims.instance_created_date, true);
+		break;
+	case COL_SCHEDULE:
+		fill_text(slot, i, g->schedule);
+		break;
+	case COL_SEGMENT_BY:
+		fill_text(slot, i, g->segment_by);
+		break;
+	case COL_SEGMENT_DATE:
+		fill_timestamp(slot, i, g->segment_created_date, g->has_segment_created);
+		break;
+	case COL_SEGMENT_ID:
+		fill_text(slot, i, g->segment_id);
+		break;
+	case COL_INSTANCE_ID:
+		fill_text(slot, i, scan->inst->dims.segment_instance_id);
+		break;
+	case COL_SEGMENT_NAME:
+		fill_text(slot, i, g->segment_name);
+		break;
+	case COL_DROPPED:
+		slot->tts_isnull[i] = true;
+		slot->tts_values[i] = (Datum) 0;
+		break;
+	default:
+		break;
+	}
+}
+
+static inline void
+fill_count(AmScan *scan, TupleTableSlot *slot, int i, int measure, uint32 entry)
+{
+	const CsegValue *v = &scan->rows.value[measure][entry];
+
+	slot->tts_isnull[i] = v->kind == CSEG_NULL;
+	slot->tts_values[i] = Int64GetDatum(v->mantissa);
+}
+
+/*
+ * A slot that was filled for the same instance before still has its dimensions: only what varies from row to row is
+ * filled anew. Whoever changes the slot's values otherwise takes the scan out of it (am_slot_materialize).
+ */
+void
+am_scan_fill(AmScan *scan, TupleTableSlot *slot, uint32 entry, int natts)
+{
+	const int16 *attno = scan->map->attno;
+
+	if (scan->dims_slot != slot || scan->dims_inst != scan->inst || scan->dims_natts < natts)
+	{
+		for (int i = 0; i < natts; i++)
+			fill_dimension(scan, slot, i);
+		scan->dims_slot = slot;
+		scan->dims_inst = scan->inst;
+		scan->dims_natts = natts;
+	}
+	if (attno[COL_IDENTITY] < natts)
+	{
+		const void *identity = scan->texts[scan->rows.entry_low[entry]];
+
+		if (unlikely(identity == NULL))
+			no_identity(scan, scan->rows.entry_low[entry]);
+		slot->tts_values[attno[COL_IDENTITY]] = PointerGetDatum(identity);
+		slot->tts_isnull[attno[COL_IDENTITY]] = false;
+	}
+	if (attno[COL_CUSTOMERS] < natts)
+		fill_count(scan, slot, attno[COL_CUSTOMERS], CSEG_M_CUSTOMERS, entry);
+	if (attno[COL_ORDERS] < natts)
+		fill_count(scan, slot, attno[COL_ORDERS], CSEG_M_ORDERS, entry);
+	if (attno[COL_REVENUE] < natts)
+		slot->tts_values[attno[COL_REVENUE]] = numeric_datum(scan, entry, &slot->tts_isnull[attno[COL_REVENUE]]);
+	slot->tts_nvalid = (AttrNumber) natts;
+}
+
+void
+am_scan_forget_slot(AmScan *scan, TupleTableSlot *slot)
+{
+	if (scan->dims_slot == slot)
+		scan->dims_slot = NULL;
+}
+
+/* The row-version log knows a changed row under another address for the rest of the transaction. */
+static void
+use_handle(AmScan *scan, TupleTableSlot *slot)
+{
+	AmAddress addr;
+
+	if (am_get_address(&slot->tts_tid, &addr))
+		am_log_handle_for(scan->log, &addr, scan->base.rs_snapshot->curcid, &slot->tts_tid);
+}
+
+static inline void
+store_row(AmScan *scan, TupleTableSlot *slot)
+{
+	AmSlot *s = (AmSlot *) slot;
+	uint32 entry = scan->rows.rows[scan->row_at];
+
+	if (TTS_SHOULDFREE(slot))
+		ExecClearTuple(slot);
+	if (s->scan != scan)
+		am_scan_forget_slot(scan, slot);
+	slot->tts_flags &= ~TTS_FLAG_EMPTY;
+	slot->tts_nvalid = 0;
+	slot->tts_tableOid = RelationGetRelid(scan->base.rs_rd);
+	ItemPointerSet(&slot->tts_tid, scan->block, (OffsetNumber) (scan->rows.entry_low[entry] + 1));
+	s->scan = scan;
+	s->entry = entry;
+	s->xmin = scan->xmin;
+	if (scan->log)
+		use_handle(scan, slot);
+}
+
+/* ALTER TABLE reads with the old descriptor in the slot: columns go by the slot's. */
+static void
+use_slot_descriptor(AmScan *scan, TupleTableSlot *slot)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+	scan->map = slot->tts_tupleDescriptor == RelationGetDescr(scan->base.rs_rd)
+					? am_copy_relation_map(scan->base.rs_rd)
+					: am_column_map(slot->tts_tupleDescriptor);
+	scan->map_desc = slot->tts_tupleDescriptor;
+	scan->dims_slot = NULL;
+	MemoryContextSwitchTo(old);
+}
+
+bool
+am_scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	if (slot->tts_tupleDescriptor != scan->map_desc)
+		use_slot_descriptor(scan, slot);
+	if (scan->nothing || ScanDirectionIsNoMovement(direction))
+	{
+		ExecClearTuple(slot);
+		return false;
+	}
+	if (!scan->started)
+	{
+		scan->started = true;
+		if (ScanDirectionIsBackward(direction))
+			scan->cell_at = scan->reader->view->n_cells;
+	}
+	if (!advance_row(scan, ScanDirectionIsForward(direction)))
+	{
+		ExecClearTuple(slot);
+		return false;
+	}
+	store_row(scan, slot);
+	pgstat_count_heap_getnext(scan->base.rs_rd);
+	return true;
+}
+
+/* ---- begin and end ------------------------------------------------------------------------------------------------
+ */
+
+static void
+rewind_scan(AmScan *scan)
+{
+	leave_cell(scan);
+	scan->started = false;
+	scan->cell_at = -1;
+	scan->row_at = -1;
+	scan->slot_at = -1;
+	scan->rows.n = 0;
+}
+
+static Snapshot
+snapshot_for(Relation rel, Snapshot snapshot, uint32 *flags)
+{
+	if (snapshot && snapshot != SnapshotAny)
+		return snapshot;
+	/* ANALYZE gives no snapshot; SnapshotAny scans (of maintenance commands) want what is there now. */
+	*flags |= SO_TEMP_SNAPSHOT;
+	return RegisterSnapshot(ActiveSnapshotSet() ? GetActiveSnapshot() : GetTransactionSnapshot());
+}
+
+static void
+unpin_at_reset(void *arg)
+{
+	unpin_texts(arg);
+}
+
+/*
+ * The scan holds the dictionary itself: when a transaction fails, its memory may go after the reader's. Callbacks run
+ * in reverse order, so texts are unpinned before the dictionary is let go.
+ */
+static void
+hold_reader(AmScan *scan, Snapshot snapshot)
+{
+	MemoryContextCallback *callback = MemoryContextAllocZero(scan->cxt, sizeof(MemoryContextCallback));
+
+	scan->reader = am_reader_acquire(scan->base.rs_rd, snapshot);
+	scan->dict = scan->reader->dict;
+	store_dict_hold(scan->dict, scan->cxt);
+	callback->func = unpin_at_reset;
+	callback->arg = scan;
+	MemoryContextRegisterResetCallback(scan->cxt, callback);
+}
+
+TableScanDesc
+am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, ParallelTableScanDesc pscan,
+			  uint32 flags)
+{
+	MemoryContext cxt;
+	AmScan *scan;
+
+	if (nkeys > 0)
+		elog(ERROR, "customer_segmentation scans take no scan keys");
+	RelationIncrementReferenceCount(rel);
+	snapshot = snapshot_for(rel, snapshot, &flags);
+	am_flush_before_read(rel, snapshot);
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation scan", ALLOCSET_SMALL_SIZES);
+	scan = MemoryContextAllocZero(cxt, sizeof(AmScan));
+	scan->cxt = cxt;
+	scan->base.rs_rd = rel;
+	scan->base.rs_snapshot = snapshot;
+	scan->base.rs_flags = flags;
+	scan->base.rs_parallel = pscan;
+	scan->cell_cxt = AllocSetContextCreate(cxt, "customer_segmentation scan cell", ALLOCSET_DEFAULT_SIZES);
+	scan->cell_owner = store_owner_new(cxt, cseg_cell_free);
+	scan->cursor_owner = store_owner_new(cxt, cseg_cursor_free);
+	scan->container = AM_NO_CONTAINER;
+	if (flags & (SO_TYPE_SEQSCAN | SO_TYPE_ANALYZE))
+		hold_reader(scan, snapshot);
+	if (flags & SO_TYPE_SEQSCAN)
+		PredicateLockRelation(rel, snapshot);
+	if (IsMVCCSnapshot(snapshot))
+		scan->log = am_relation_log(rel);
+	if (flags & SO_TYPE_ANALYZE)
+		pg_prng_seed(&scan->prng, (uint64) RelationGetRelid(rel));
+	scan->sample_block = InvalidBlockNumber;
+	rewind_scan(scan);
+	return (TableScanDesc) scan;
+}
+
+void
+am_scan_end(TableScanDesc sscan)
+{
+	AmScan *scan = (AmScan *) sscan;
+	Relation rel = scan->base.rs_rd;
+
+	leave_cell(scan);
+	unpin_texts(scan);
+	if (scan->reader)
+		am_reader_release(scan->reader);
+	if (scan->base.rs_flags & SO_TEMP_SNAPSHOT)
+		UnregisterSnapshot(scan->base.rs_snapshot);
+	MemoryContextDelete(scan->cxt);
+	RelationDecrementReferenceCount(rel);
+}
+
+void
+am_scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_params, bool allow_strat, bool allow_sync,
+			   bool allow_pagemode)
+{
+	rewind_scan((AmScan *) sscan);
+}
+
+/* ---- filters ------------------------------------------------------------------------------------------------------
+ */
+
+static int
+by_ordinal(const void *a, const void *b)
+{
+	uint32 x = *(const uint32 *) a;
+	uint32 y = *(const uint32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+allocate_chosen(AmScan *scan, int n)
+{
+	scan->ordinals = palloc(sizeof(uint32) * Max(n, 1));
+	scan->chosen_low = palloc(sizeof(uint16) * Max(n, 1));
+	scan->chosen_mask = palloc(sizeof(uint64) * Max(n, 1));
+	scan->chosen_rows = palloc(sizeof(uint32) * Max(n, 1));
+	for (int m = 0; m < CSEG_MEASURES; m++)
+		scan->chosen_values[m] = palloc0(sizeof(CsegValue) * Max(n, 1));
+}
+
+static void
+find_ordinals(AmScan *scan, const AmFilter *filter, Bitmapset **containers)
+{
+	CsegDict *dict = scan->dict->dict;
+	int n = 0;
+
+	scan->by_customer = filter->n_identities >= 0;
+	scan->n_ordinals = 0;
+	if (!scan->by_customer)
+		return;
+	allocate_chosen(scan, filter->n_identities);
+	for (int i = 0; i < filter->n_identities; i++)
+	{
+		const text *t = filter->identities[i];
+		bool found;
+
+		CSEG_CALL(scan->base.rs_rd, cseg_dict_find(dict, (const uint8_t *) VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t), &found,
+												   &scan->ordinals[n], &err));
+		n += found;
+	}
+	qsort(scan->ordinals, n, sizeof(uint32), by_ordinal);
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0 && scan->ordinals[i] == scan->ordinals[i - 1])
+			continue;
+		scan->ordinals[scan->n_ordinals++] = scan->ordinals[i];
+		*containers = bms_add_member(*containers, (int) (scan->ordinals[i] >> CSEG_CONTAINER_BITS));
+	}
+}
+
+/* Instances are judged once each, cells by the instances of their group and by container. */
+void
+am_scan_set_filter(TableScanDesc sscan, const AmFilter *filter)
+{
+	AmScan *scan = (AmScan *) sscan;
+	StoreView *view = scan->reader->view;
+	MemoryContext old;
+	Bitmapset *containers = NULL;
+	uint64 *by_group;
+
+	rewind_scan(scan);
+	if (scan->filter_cxt == NULL)
+		scan->filter_cxt = AllocSetContextCreate(scan->cxt, "customer_segmentation filter", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(scan->filter_cxt);
+	old = MemoryContextSwitchTo(scan->filter_cxt);
+	by_group = palloc0(sizeof(uint64) * Max(view->n_groups, 1));
+	find_ordinals(scan, filter, &containers);
+	for (int g = 0; g < view->n_groups; g++)
+	{
+		StoreGroup *group = view->groups[g];
+
+		for (int s = next_slot(group->live_slots, -1); s >= 0; s = next_slot(group->live_slots, s))
+		{
+			bool keep = filter->instance == NULL || filter->instance(filter->arg, group, group->instance[s]);
+
+			by_group[g] |= keep ? UINT64CONST(1) << s : 0;
+			scan->stats.instances_read += keep;
+			scan->stats.instances_skipped += !keep;
+		}
+	}
+	scan->wanted = palloc(sizeof(uint64) * Max(view->n_cells, 1));
+	for (int c = 0, g = 0; c < view->n_cells; c++)
+	{
+		StoreCell *cell = view->cells[c];
+
+		if (g >= view->n_groups || view->groups[g] != cell->group)
+			for (g = 0; view->groups[g] != cell->group; g++)
+				;
+		scan->wanted[c] = by_group[g];
+		if (scan->by_customer && !bms_is_member((int) cell->container, containers))
+			scan->wanted[c] = 0;
+		scan->stats.cells_skipped += scan->wanted[c] == 0;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+const AmScanStats *
+am_scan_stats(TableScanDesc sscan)
+{
+	return &((AmScan *) sscan)->stats;
+}
+
+/* ---- ANALYZE ------------------------------------------------------------------------------------------------------
+ */
+
+/* Rows to pass over before the next one of a sample of the given fraction (geometric distribution). */
+static double
+draw_skip(AmScan *scan)
+{
+	double u;
+
+	if (scan->keep >= 1.0)
+		return 0;
+	u = pg_prng_double(&scan->prng);
+	return floor(log(1.0 - u) / log(1.0 - scan->keep));
+}
+
+/*
+ * ANALYZE samples blocks of the main fork. A row belongs to the block that holds its cell's base (or first delta), so
+ * each row is on exactly one block; of the rows of a block a uniform sample is returned and the full count added.
+ */
+void
+am_analyze_start_block(TableScanDesc sscan, BlockNumber block)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	if (scan->sample_block == InvalidBlockNumber)
+	{
+		store_view_totals(scan->base.rs_rd, scan->reader->view);
+		scan->keep =
+			scan->reader->view->rows > ANALYZE_MAX_ROWS ? ANALYZE_MAX_ROWS / (double) scan->reader->view->rows : 1.0;
+	}
+	rewind_scan(scan);
+	scan->sample_block = block;
+	scan->skip = draw_skip(scan);
+}
+
+static BlockNumber
+home_block(const StoreCell *cell)
+{
+	return ItemPointerGetBlockNumber(cell->base ? &cell->base->tid : &cell->deltas[0]->tid);
+}
+
+/* Enters the next non-empty slot of a cell that is at home on the block. */
+static bool
+analyze_advance_slot(AmScan *scan, double *liverows)
+{
+	for (;;)
+	{
+		bool first = false;
+		int slot = scan->cell ? next_slot(scan->slots, scan->slot_at) : -1;
+
+		while (slot < 0)
+		{
+			do
+			{
+				if (++scan->cell_at >= scan->reader->view->n_cells)
+				{
+					leave_cell(scan);
+					return false;
+				}
+			} while (home_block(scan->reader->view->cells[scan->cell_at]) != scan->sample_block);
+			enter_cell(scan);
+			first = true;
+			slot = next_slot(scan->slots, -1);
+		}
+		enter_slot(scan, slot, first);
+		*liverows += scan->rows.n;
+		scan->row_at = -1;
+		if (scan->rows.n > 0)
+			return true;
+	}
+}
+
+bool
+am_analyze_next_tuple(TableScanDesc sscan, double *liverows, TupleTableSlot *slot)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	if (slot->tts_tupleDescriptor != scan->map_desc)
+		use_slot_descriptor(scan, slot);
+	for (;;)
+	{
+		double left = scan->cell ? (double) scan->rows.n - 1 - (double) scan->row_at : 0;
+
+		if (scan->cell && scan->skip < left)
+		{
+			scan->row_at += 1 + (int64) scan->skip;
+			scan->skip = draw_skip(scan);
+			store_row(scan, slot);
+			return true;
+		}
+		scan->skip -= left;
+		if (!analyze_advance_slot(scan, liverows))
+		{
+			ExecClearTuple(slot);
+			return false;
+		}
+	}
+}

@@ -1,0 +1,790 @@
+/*
+ * write.c
+ *    What a transaction knows about the relations that it writes: locks, newest state, buffers, and when buffers are
+ *    written out.
+ */
+#include "am/write.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_publication.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat/compat.h"
+
+#define MAX_SEGMENT_LOCKS 256
+#define ROWS_BETWEEN_CHECKS 1024
+#define MOVES_LIMIT_FACTOR 8
+#define STAGED_ROW_BYTES 32
+#define MAX_STAGED_BYTES (16 * 1024 * 1024)
+
+int am_write_buffer_kb = 131072;
+
+static WriteRel *rels = NULL;
+
+typedef struct SegmentLock
+{
+	uint32 hash; /* key */
+	LOCKMODE mode;
+	SubTransactionId subid;
+} SegmentLock;
+
+typedef struct Accepted
+{
+	ItemPointerData tid; /* key */
+	CommandId cid;
+} Accepted;
+
+typedef struct InstanceEntry
+{
+	uint64 hash; /* key */
+	InstanceRef *first;
+} InstanceEntry;
+
+/* ---- relations of this transaction --------------------------------------------------------------------------- */
+
+static HTAB *
+new_table(MemoryContext cxt, const char *name, Size keysize, Size entrysize)
+{
+	HASHCTL ctl = {.keysize = keysize, .entrysize = entrysize, .hcxt = cxt};
+
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * Naming a table in a publication is refused, but nothing can be refused when FOR ALL TABLES or a schema's publication
+ * comes to cover it: then the first write of a session says so.
+ */
+static void
+warn_if_published(Relation rel)
+{
+	static List *warned = NIL;
+	PublicationDesc desc;
+	MemoryContext old;
+
+	if (!RelationNeedsWAL(rel) || !is_publishable_relation(rel) || list_member_oid(warned, RelationGetRelid(rel)))
+		return;
+	RelationBuildPublicationDesc(rel, &desc);
+	if (!desc.pubactions.pubinsert && !desc.pubactions.pubupdate && !desc.pubactions.pubdelete)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	warned = lappend_oid(warned, RelationGetRelid(rel));
+	MemoryContextSwitchTo(old);
+	ereport(WARNING, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					  errmsg("changes of relation \"%s\" are not published", RelationGetRelationName(rel)),
+					  errdetail("A publication covers it, but rows of access method \"customer_segmentation\" are not "
+								"decoded from the WAL."),
+					  errhint("Use physical replication, or copy instances with COPY.")));
+}
+
+static WriteRel *
+new_write_rel(Relation rel)
+{
+	MemoryContext cxt =
+		AllocSetContextCreate(TopTransactionContext, "customer_segmentation writes", ALLOCSET_DEFAULT_SIZES);
+	WriteRel *wr = MemoryContextAllocZero(cxt, sizeof(WriteRel));
+
+	wr->cxt = cxt;
+	wr->relid = RelationGetRelid(rel);
+	wr->relnode = compat_relnumber(rel);
+	wr->locks = new_table(cxt, "customer_segmentation locks", sizeof(uint32), sizeof(SegmentLock));
+	wr->accepted = new_table(cxt, "customer_segmentation locked rows", sizeof(ItemPointerData), sizeof(Accepted));
+	wr->next = rels;
+	rels = wr;
+	warn_if_published(rel);
+	return wr;
+}
+
+WriteRel *
+write_rel(Relation rel, bool create)
+{
+	for (WriteRel *wr = rels; wr; wr = wr->next)
+	{
+		if (wr->relid == RelationGetRelid(rel) && wr->relnode == compat_relnumber(rel))
+			return wr;
+	}
+	return create ? new_write_rel(rel) : NULL;
+}
+
+void
+write_forget_newest(WriteRel *wr)
+{
+	am_reader_free(wr->newest);
+	wr->newest = NULL;
+}
+
+static void free_buffer(WriteRel *wr, WriteBuffer *buf);
+
+void
+write_forget_all(WriteRel *wr)
+{
+	while (wr->buffers)
+		free_buffer(wr, wr->buffers);
+	write_forget_newest(wr);
+	wr->dict = NULL;
+	wr->log = NULL;
+	wr->moves = NULL;
+}
+
+/* Valid as long as nobody else can write what is locked: until we lock more, write, or work for another command. */
+AmReader *
+write_newest(WriteRel *wr, Relation rel, CommandId cid)
+{
+	if (wr->newest && wr->newest_epoch == am_epoch() && wr->newest_cid == cid && wr->newest_locks == wr->locks_version)
+		return wr->newest;
+	write_forget_newest(wr);
+	wr->newest = am_reader_newest(rel, cid, wr->cxt);
+	wr->newest_epoch = am_epoch();
+	wr->newest_cid = cid;
+	wr->newest_locks = wr->locks_version;
+	return wr->newest;
+}
+
+/* ---- locks --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Object locks under the relation's own OID as class: no catalog has such an OID, so they meet nobody else's. Object 0
+ * stands for the whole table: writers share it, whoever writes more segments than fit the lock table, or replaces the
+ * dictionary, has it alone.
+ */
+static bool
+acquire(Oid relid, uint32 object, uint16 sub, LOCKMODE mode, bool conditional)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, relid, object, sub);
+	return LockAcquire(&tag, mode, false, conditional) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static bool
+lock_table(WriteRel *wr, LOCKMODE mode, bool conditional)
+{
+	if (wr->table_lock >= mode)
+		return true;
+	if (!acquire(wr->relid, 0, 1, mode, conditional))
+		return false;
+	wr->table_lock = mode;
+	wr->table_lock_subid = GetCurrentSubTransactionId();
+	wr->locks_version++;
+	return true;
+}
+
+bool
+write_lock_segment(WriteRel *wr, Relation rel, const text *segment_id, LOCKMODE mode, bool conditional)
+{
+	uint32 hash = store_text_hash(segment_id);
+	SegmentLock *lock;
+	bool found;
+
+	if (wr->table_lock == ExclusiveLock)
+		return true;
+	lock = hash_search(wr->locks, &hash, HASH_FIND, NULL);
+	if (lock && lock->mode >= mode)
+		return true;
+	if (!lock_table(wr, RowExclusiveLock, conditional))
+		return false;
+	if (lock == NULL && hash_get_num_entries(wr->locks) >= MAX_SEGMENT_LOCKS)
+		return lock_table(wr, ExclusiveLock, conditional);
+	if (!acquire(wr->relid, hash, 0, mode, conditional))
+		return false;
+	lock = hash_search(wr->locks, &hash, HASH_ENTER, &found);
+	lock->mode = mode;
+	lock->subid = GetCurrentSubTransactionId();
+	wr->locks_version++;
+	return true;
+}
+
+void
+write_accept(WriteRel *wr, const ItemPointerData *tid, CommandId cid)
+{
+	bool found;
+	Accepted *a = hash_search(wr->accepted, tid, HASH_ENTER, &found);
+
+	a->cid = cid;
+}
+
+bool
+write_accepted_by(WriteRel *wr, const ItemPointerData *tid, CommandId *cid)
+{
+	Accepted *a = hash_search(wr->accepted, tid, HASH_FIND, NULL);
+
+	if (a)
+		*cid = a->cid;
+	return a != NULL;
+}
+
+bool
+write_accepted(WriteRel *wr, const ItemPointerData *tid, CommandId cid)
+{
+	Accepted *a = hash_search(wr->accepted, tid, HASH_FIND, NULL);
+
+	return a && a->cid == cid;
+}
+
+/* ---- buffers --------------------------------------------------------------------------------------------------- */
+
+static void
+free_buffer(WriteRel *wr, WriteBuffer *buf)
+{
+	WriteBuffer **link = &wr->buffers;
+
+	while (*link != buf)
+		link = &(*link)->next;
+	*link = buf->next;
+	MemoryContextDelete(buf->cxt);
+}
+
+static WriteBuffer *
+new_buffer(WriteRel *wr, CommandId cid)
+{
+	MemoryContext cxt = AllocSetContextCreate(wr->cxt, "customer_segmentation write buffer", ALLOCSET_DEFAULT_SIZES);
+	WriteBuffer *buf = MemoryContextAllocZero(cxt, sizeof(WriteBuffer));
+
+	buf->cxt = cxt;
+	buf->subid = GetCurrentSubTransactionId();
+	buf->cid = cid;
+	buf->owner = store_owner_new(cxt, cseg_batch_free);
+	buf->instances = new_table(cxt, "customer_segmentation instances", sizeof(uint64), sizeof(InstanceEntry));
+	CSEG_CALL(NULL, cseg_batch_new(&buf->batch, &err));
+	store_owner_set(buf->owner, buf->batch);
+	buf->next = wr->buffers;
+	wr->buffers = buf;
+	return buf;
+}
+
+WriteBuffer *
+write_buffer(WriteRel *wr, Relation rel, CommandId cid)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+
+	for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+	{
+		if (buf->cid == cid && buf->subid == subid)
+			return buf;
+	}
+	return new_buffer(wr, cid);
+}
+
+static uint64
+dims_hash(const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	uint64 h = store_text_hash(i->segment_instance_id);
+
+	h = hash_combine64(h, (uint64) i->instance_created_date);
+	h = hash_combine64(h, store_text_hash(g->segment_id));
+	h = hash_combine64(h, g->segment_name ? store_text_hash(g->segment_name) : 1);
+	h = hash_combine64(h, g->segment_by ? store_text_hash(g->segment_by) : 2);
+	h = hash_combine64(h, g->schedule ? store_text_hash(g->schedule) : 3);
+	return hash_combine64(h, g->has_segment_created ? (uint64) g->segment_created_date : 4);
+}
+
+static bool
+ref_matches(const InstanceRef *ref, const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	return ref->dims.instance_created_date == i->instance_created_date &&
+		   store_text_equal(ref->dims.segment_instance_id, i->segment_instance_id) &&
+		   store_group_dims_equal(&ref->group->dims, g);
+}
+
+static WriteGroup *
+add_group(WriteBuffer *buf, const StoreGroupDims *dims)
+{
+	WriteGroup *group = palloc0(sizeof(WriteGroup));
+
+	if (buf->n_groups == buf->cap_groups)
+	{
+		buf->cap_groups = buf->cap_groups ? buf->cap_groups * 2 : 16;
+		buf->groups = buf->groups ? repalloc(buf->groups, sizeof(WriteGroup *) * buf->cap_groups)
+								  : palloc(sizeof(WriteGroup *) * buf->cap_groups);
+	}
+	group->index = (uint32) buf->n_groups;
+	group->dims = store_group_dims_copy(dims);
+	buf->groups[buf->n_groups++] = group;
+	return group;
+}
+
+static WriteGroup *
+existing_group(WriteBuffer *buf, const StoreGroup *sg)
+{
+	WriteGroup *group;
+
+	for (int i = 0; i < buf->n_groups; i++)
+		if (buf->groups[i]->exists && buf->groups[i]->group_no == sg->group_no)
+			return buf->groups[i];
+	group = add_group(buf, &sg->dims);
+	group->exists = true;
+	group->group_no = sg->group_no;
+	group->used_slots = sg->used_slots | sg->live_slots;
+	return group;
+}
+
+static InstanceRef *
+add_ref(WriteBuffer *buf, WriteGroup *group, int slot, const StoreInstanceDims *dims, bool exists)
+{
+	uint64 hash = dims_hash(&group->dims, dims);
+	InstanceRef *ref = palloc0(sizeof(InstanceRef));
+	bool found;
+	InstanceEntry *entry;
+
+	ref->group = group;
+	ref->slot = (uint8) slot;
+	ref->exists = exists;
+	ref->dims = *dims;
+	ref->dims.segment_instance_id = (text *) PG_DETOAST_DATUM_COPY(PointerGetDatum(dims->segment_instance_id));
+	entry = hash_search(buf->instances, &hash, HASH_ENTER, &found);
+	ref->next = found ? entry->first : NULL;
+	entry->first = ref;
+	group->refs[slot] = ref;
+	group->used_slots |= UINT64CONST(1) << slot;
+	return ref;
+}
+
+WriteGroup *
+write_existing_group(WriteBuffer *buf, const StoreGroup *sg)
+{
+	MemoryContext old = MemoryContextSwitchTo(buf->cxt);
+	WriteGroup *group = existing_group(buf, sg);
+
+	MemoryContextSwitchTo(old);
+	return group;
+}
+
+InstanceRef *
+write_existing_instance(WriteBuffer *buf, const StoreInstance *inst)
+{
+	MemoryContext old = MemoryContextSwitchTo(buf->cxt);
+	WriteGroup *group = existing_group(buf, inst->group);
+	InstanceRef *ref = group->refs[inst->slot];
+
+	if (ref == NULL)
+		ref = add_ref(buf, group, inst->slot, &inst->dims, true);
+	MemoryContextSwitchTo(old);
+	return ref;
+}
+
+/* A segment_instance_id belongs to one segment. */
+static void
+check_owner(WriteRel *wr, Relation rel, AmReader *newest, const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	if (!store_foreign_instance(rel, i->segment_instance_id, g->segment_id))
+	{
+		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+			for (int k = 0; k < buf->n_groups; k++)
+				for (int s = 0; s < CSEG_SLOTS; s++)
+				{
+					InstanceRef *ref = buf->groups[k]->refs[s];
+
+					if (ref && store_text_equal(ref->dims.segment_instance_id, i->segment_instance_id) &&
+						!store_text_equal(buf->groups[k]->dims.segment_id, g->segment_id))
+						goto refuse;
+				}
+		return;
+	}
+refuse:
+	ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+					errmsg("segment instance \"%s\" of relation \"%s\" belongs to another segment",
+						   text_to_cstring(i->segment_instance_id), RelationGetRelationName(rel)),
+					errdetail("The row gives it segment \"%s\".", text_to_cstring(g->segment_id)),
+					errhint("Use a segment_instance_id that starts with the segment's own id.")));
+}
+
+/*
+ * Above READ COMMITTED a row of ours that refers to a record which our one snapshot does not see would be invisible to
+ * ourselves, or worse.
+ */
+static bool
+beyond_snapshot(const StoreRecord *rec)
+{
+	return IsolationUsesXactSnapshot() && !rec->deletable && !TransactionIdIsCurrentTransactionId(rec->xmin);
+}
+
+/* Replaced records of an instance that the snapshot knows are no matter: it is asked for the instance itself. */
+static void
+check_instance_seen(Relation rel, const StoreInstance *inst)
+{
+	AmReader *reader;
+	StoreGroup *group;
+	bool seen;
+
+	if (!beyond_snapshot(inst->rec) && !beyond_snapshot(inst->group->rec))
+		return;
+	reader = am_reader_acquire(rel, GetActiveSnapshot());
+	group = store_find_group(reader->view, inst->group->group_no);
+	seen = group && group->instance[inst->slot] && store_group_dims_equal(&group->dims, &inst->group->dims) &&
+		   store_text_equal(group->instance[inst->slot]->dims.segment_instance_id, inst->dims.segment_instance_id);
+	am_reader_release(reader);
+	if (!seen)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent update"),
+						errdetail("Segment instance \"%s\" of relation \"%s\" was written by a concurrent transaction.",
+								  text_to_cstring(inst->dims.segment_instance_id), RelationGetRelationName(rel))));
+}
+
+static InstanceRef *
+find_in_newest(Relation rel, WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g,
+			   const StoreInstanceDims *i)
+{
+	for (int k = 0; k < view->n_groups; k++)
+	{
+		StoreGroup *sg = view->groups[k];
+
+		if (!store_group_dims_equal(&sg->dims, g))
+			continue;
+		for (int s = 0; s < CSEG_SLOTS; s++)
+		{
+			StoreInstance *inst = sg->instance[s];
+
+			if (inst && inst->dims.instance_created_date == i->instance_created_date &&
+				store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id))
+			{
+				check_instance_seen(rel, inst);
+				return write_existing_instance(buf, inst);
+			}
+		}
+	}
+	return NULL;
+}
+
+/* A group of these dimensions with a free slot: one of the buffer's, one that exists, or a new one. */
+static WriteGroup *
+group_with_room(WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g)
+{
+	for (int k = 0; k < view->n_groups; k++)
+	{
+		StoreGroup *sg = view->groups[k];
+
+		if (!store_group_dims_equal(&sg->dims, g) || (sg->used_slots | sg->live_slots) == ~UINT64CONST(0) ||
+			beyond_snapshot(sg->rec))
+			continue;
+		existing_group(buf, sg);
+	}
+	for (int k = 0; k < buf->n_groups; k++)
+	{
+		if (buf->groups[k]->used_slots != ~UINT64CONST(0) && store_group_dims_equal(&buf->groups[k]->dims, g))
+			return buf->groups[k];
+	}
+	return add_group(buf, g);
+}
+
+/*
+ * Slots are handed out in rising order, so that neighbours in time are neighbours in the matrix: a slot freed in the
+ * middle is used again only when none above is left.
+ */
+static int
+free_slot(uint64 used)
+{
+	int top = used == 0 ? -1 : pg_leftmost_one_pos64(used);
+
+	return top < CSEG_SLOTS - 1 ? top + 1 : pg_rightmost_one_pos64(~used);
+}
+
+static InstanceRef *
+resolve_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	AmReader *newest;
+	InstanceRef *ref;
+	WriteGroup *group;
+	MemoryContext old;
+
+	write_lock_segment(wr, rel, g->segment_id, ExclusiveLock, false);
+	newest = write_newest(wr, rel, buf->cid);
+	ref = find_in_newest(rel, buf, newest->view, g, i);
+	if (ref)
+		return ref;
+	check_owner(wr, rel, newest, g, i);
+	old = MemoryContextSwitchTo(buf->cxt);
+	group = group_with_room(buf, newest->view, g);
+	ref = add_ref(buf, group, free_slot(group->used_slots), i, false);
+	MemoryContextSwitchTo(old);
+	return ref;
+}
+
+InstanceRef *
+write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	uint64 hash;
+	InstanceEntry *entry;
+
+	if (buf->last && ref_matches(buf->last, g, i))
+		return buf->last;
+	hash = dims_hash(g, i);
+	entry = hash_search(buf->instances, &hash, HASH_FIND, NULL);
+	for (InstanceRef *ref = entry ? entry->first : NULL; ref; ref = ref->next)
+	{
+		if (ref_matches(ref, g, i))
+			return buf->last = ref;
+	}
+	return buf->last = resolve_instance(wr, rel, buf, g, i);
+}
+
+/* ---- when to write ----------------------------------------------------------------------------------------------- */
+
+static void
+settle(WriteRel *wr, Relation rel, WriteBuffer *buf)
+{
+	if (cseg_batch_pending(buf->batch) > 0)
+		store_dict_resolve(rel, &wr->dict, buf->batch, am_new_generation(), wr->cxt);
+	CSEG_CALL(rel, cseg_batch_settle(buf->batch, store_stop_flag(), &err));
+}
+
+/*
+ * Rows are staged raw, at about 32 bytes each, up to a quarter of the setting or 16 MB; then they are merged into the
+ * decoded matrices, which take a few bytes a row and are written out when they reach the setting.
+ */
+void
+write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf)
+{
+	size_t limit = (size_t) am_write_buffer_kb * 1024;
+
+	if (++buf->since_check < ROWS_BETWEEN_CHECKS)
+		return;
+	buf->since_check = 0;
+	CHECK_FOR_INTERRUPTS();
+	if (cseg_batch_staged(buf->batch) * STAGED_ROW_BYTES < Min(limit / 4, MAX_STAGED_BYTES))
+		return;
+	settle(wr, rel, buf);
+	/* Keys that pass through each other collide for a moment: such a statement is written at its end, if it can be. */
+	if (buf->has_moves)
+		limit *= MOVES_LIMIT_FACTOR;
+	if (cseg_batch_bytes(buf->batch) > limit)
+		write_flush(wr, rel, buf, false);
+}
+
+static bool
+buffer_is_empty(const WriteBuffer *buf)
+{
+	return cseg_batch_empty(buf->batch);
+}
+
+static Relation
+open_relation(const WriteRel *wr)
+{
+	Relation rel = try_relation_open(wr->relid, NoLock);
+
+	if (rel && compat_relnumber(rel) != wr->relnode)
+	{
+		relation_close(rel, NoLock);
+		return NULL;
+	}
+	return rel;
+}
+
+/* Writes a buffer and lets go of it. */
+static void
+flush_buffer(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
+{
+	if (!buffer_is_empty(buf))
+		write_flush(wr, rel, buf, final);
+	free_buffer(wr, buf);
+}
+
+static void
+refuse_upper_flush(Relation rel)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg("can't read relation \"%s\" here", RelationGetRelationName(rel)),
+		 errdetail("An outer statement has changed rows that a subtransaction started in its middle can't see yet."),
+		 errhint("Don't read the table in a block with an EXCEPTION clause that is called by a statement which "
+				 "changes the table.")));
+}
+
+void
+am_flush_before_read(Relation rel, Snapshot snapshot)
+{
+	WriteRel *wr = write_rel(rel, false);
+	SubTransactionId subid;
+	bool again = true;
+
+	if (wr == NULL || wr->buffers == NULL || IsInParallelMode())
+		return;
+	subid = GetCurrentSubTransactionId();
+	while (again)
+	{
+		again = false;
+		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+		{
+			if (buffer_is_empty(buf) || (snapshot && IsMVCCSnapshot(snapshot) && buf->cid >= snapshot->curcid))
+				continue;
+			if (buf->subid != subid)
+				refuse_upper_flush(rel);
+			write_flush(wr, rel, buf, false);
+			again = true;
+			break;
+		}
+	}
+}
+
+static void
+flush_matching(WriteRel *wr, CommandId cid, bool final)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Relation rel = NULL;
+	bool again = true;
+
+	while (again)
+	{
+		again = false;
+		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+		{
+			if (buf->subid != subid || (cid != InvalidCommandId && buf->cid != cid))
+				continue;
+			if (rel == NULL)
+				rel = open_relation(wr);
+			if (rel)
+				flush_buffer(wr, rel, buf, final);
+			else
+				free_buffer(wr, buf); /* dropped or truncated since */
+			again = true;
+			break;
+		}
+	}
+	if (rel)
+		relation_close(rel, NoLock);
+}
+
+void
+am_flush_statement(CommandId cid)
+{
+	bool final = am_executor_depth() == 0;
+
+	for (WriteRel *wr = rels; wr; wr = wr->next)
+		if (wr->buffers)
+			flush_matching(wr, cid, final);
+	if (final)
+		store_dict_trim();
+}
+
+void
+am_flush_relation(Relation rel)
+{
+	WriteRel *wr = write_rel(rel, false);
+
+	if (wr && wr->buffers)
+		flush_matching(wr, InvalidCommandId, am_executor_depth() == 0);
+}
+
+/* ---- transactions ------------------------------------------------------------------------------------------------ */
+
+static void
+at_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+	case XACT_EVENT_PRE_COMMIT:
+	case XACT_EVENT_PARALLEL_PRE_COMMIT:
+	case XACT_EVENT_PRE_PREPARE:
+		if (rels)
+			am_flush_statement(InvalidCommandId);
+		break;
+	case XACT_EVENT_COMMIT:
+	case XACT_EVENT_PARALLEL_COMMIT:
+	case XACT_EVENT_PREPARE:
+	case XACT_EVENT_ABORT:
+	case XACT_EVENT_PARALLEL_ABORT:
+		/* The memory goes with TopTransactionContext. */
+		rels = NULL;
+		am_readers_forget();
+		break;
+	}
+}
+
+static void
+abort_locks(WriteRel *wr, SubTransactionId subid)
+{
+	HASH_SEQ_STATUS seq;
+	SegmentLock *lock;
+
+	hash_seq_init(&seq, wr->locks);
+	while ((lock = hash_seq_search(&seq)) != NULL)
+		if (lock->subid == subid)
+			hash_search(wr->locks, &lock->hash, HASH_REMOVE, NULL);
+	if (wr->table_lock_subid == subid)
+	{
+		/* A weaker lock taken before may still be held: taking it again is harmless. */
+		wr->table_lock = NoLock;
+		wr->table_lock_subid = InvalidSubTransactionId;
+	}
+}
+
+static void
+commit_locks(WriteRel *wr, SubTransactionId subid, SubTransactionId parent)
+{
+	HASH_SEQ_STATUS seq;
+	SegmentLock *lock;
+
+	hash_seq_init(&seq, wr->locks);
+	while ((lock = hash_seq_search(&seq)) != NULL)
+		if (lock->subid == subid)
+			lock->subid = parent;
+	if (wr->table_lock_subid == subid)
+		wr->table_lock_subid = parent;
+}
+
+static void
+abort_sub(WriteRel *wr, SubTransactionId subid)
+{
+	bool again = true;
+
+	while (again)
+	{
+		again = false;
+		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+		{
+			if (buf->subid != subid)
+				continue;
+			free_buffer(wr, buf);
+			again = true;
+			break;
+		}
+	}
+	abort_locks(wr, subid);
+	if (wr->log)
+		am_log_subxact_abort(wr->log, subid);
+}
+
+static void
+at_subxact(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		am_bump_epoch();
+	for (WriteRel *wr = rels; wr; wr = wr->next)
+	{
+		switch (event)
+		{
+		case SUBXACT_EVENT_START_SUB:
+			if (wr->log)
+				am_log_subxact_start(wr->log, subid);
+			break;
+		case SUBXACT_EVENT_PRE_COMMIT_SUB:
+			flush_matching(wr, InvalidCommandId, false);
+			break;
+		case SUBXACT_EVENT_COMMIT_SUB:
+			commit_locks(wr, subid, parent);
+			if (wr->log)
+				am_log_subxact_commit(wr->log, subid, parent);
+			break;
+		case SUBXACT_EVENT_ABORT_SUB:
+			abort_sub(wr, subid);
+			break;
+		}
+	}
+}
+
+void
+am_xact_init(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(at_xact, NULL);
+	RegisterSubXactCallback(at_subxact, NULL);
+	registered = true;
+}

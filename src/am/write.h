@@ -1,0 +1,116 @@
+/*
+ * write.h
+ *    The write buffer and what a transaction knows about the relations that it writes. Private to am.
+ *
+ * A transaction has one WriteRel per relation and file it writes to; that holds its segment locks, the newest state
+ * and the buffers. A WriteBuffer collects the changes of one command in one subtransaction. All of it lives in
+ * TopTransactionContext.
+ */
+#ifndef CSEG_AM_WRITE_H
+#define CSEG_AM_WRITE_H
+
+#include "am/am.h"
+
+#include "utils/hsearch.h"
+
+typedef struct WriteGroup WriteGroup;
+
+/* An instance as a buffer refers to it. */
+typedef struct InstanceRef
+{
+	struct InstanceRef *next; /* of the same hash */
+	WriteGroup *group;
+	uint8 slot;
+	bool exists; /* has an instance record */
+	StoreInstanceDims dims;
+} InstanceRef;
+
+struct WriteGroup
+{
+	uint32 index; /* the batch's number for it */
+	bool exists;  /* has a group record */
+	uint32 group_no;
+	StoreGroupDims dims;
+	uint64 used_slots;
+	InstanceRef *refs[CSEG_SLOTS]; /* by slot, as far as touched by this buffer */
+};
+
+typedef struct WriteBuffer
+{
+	struct WriteBuffer *next;
+	MemoryContext cxt;
+	SubTransactionId subid;
+	CommandId cid;
+	StoreOwner *owner;
+	CsegBatch *batch;
+	int n_groups;
+	int cap_groups;
+	WriteGroup **groups;
+	HTAB *instances; /* hash of all dimensions -> InstanceRef chain */
+	InstanceRef *last;
+	bool has_moves; /* rows changed places: they may pass through each other */
+	int64 inserted;
+	int64 updated;
+	int64 deleted;
+	int64 since_check;
+} WriteBuffer;
+
+typedef struct WriteRel
+{
+	struct WriteRel *next;
+	MemoryContext cxt;
+	Oid relid;
+	Oid relnode;
+	HTAB *locks; /* segment hash -> mode and subtransaction */
+	LOCKMODE table_lock;
+	SubTransactionId table_lock_subid;
+	AmReader *newest;
+	uint64 newest_epoch;
+	CommandId newest_cid;
+	uint64 locks_version; /* grows with every lock; the newest state is as of newest_locks */
+	uint64 newest_locks;
+	StoreDict *dict;
+	WriteBuffer *buffers;
+	bool wrote_blobs;
+	CommandId last_blob_cid;
+	HTAB *accepted; /* addresses that tuple_lock gave out in a command */
+	AmRowLog *log;
+	HTAB *moves; /* old address -> the row's new version, for WHERE CURRENT OF */
+} WriteRel;
+
+#define WRITE_MAX_MOVES 4096
+
+typedef struct WriteMove
+{
+	ItemPointerData tid; /* key */
+	HeapTuple row;
+} WriteMove;
+
+extern WriteRel *write_rel(Relation rel, bool create);
+extern AmReader *write_newest(WriteRel *wr, Relation rel, CommandId cid);
+extern void write_forget_newest(WriteRel *wr);
+/* The relation's file was emptied in place: nothing known of it holds any longer. */
+extern void write_forget_all(WriteRel *wr);
+
+/* Locks. Return false only if conditional and not available. */
+extern bool write_lock_segment(WriteRel *wr, Relation rel, const text *segment_id, LOCKMODE mode, bool conditional);
+
+extern WriteBuffer *write_buffer(WriteRel *wr, Relation rel, CommandId cid);
+extern InstanceRef *write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupDims *group,
+								   const StoreInstanceDims *instance);
+/* The buffer's group and instance for what the newest state has. */
+extern InstanceRef *write_existing_instance(WriteBuffer *buf, const StoreInstance *inst);
+extern WriteGroup *write_existing_group(WriteBuffer *buf, const StoreGroup *sg);
+extern void write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf);
+/* final: the statement is over, so that cells may be folded. Empties the buffer. */
+extern void write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final);
+extern uint32 write_ordinal(WriteRel *wr, Relation rel, WriteBuffer *buf, const uint8 *text, size_t len, bool now);
+extern void write_claim_cell(WriteRel *wr, Relation rel, WriteBuffer *buf, InstanceRef *ref, uint32 container,
+							 uint32 *cell_no);
+
+extern void write_accept(WriteRel *wr, const ItemPointerData *tid, CommandId cid);
+/* In any command of this transaction; *cid: which. */
+extern bool write_accepted_by(WriteRel *wr, const ItemPointerData *tid, CommandId *cid);
+extern bool write_accepted(WriteRel *wr, const ItemPointerData *tid, CommandId cid);
+
+#endif /* CSEG_AM_WRITE_H */

@@ -1,0 +1,175 @@
+/*
+ * compat.h
+ *    Differences between PostgreSQL versions, under the names and shapes of the newest. The only file that looks at
+ *    PG_VERSION_NUM.
+ */
+#ifndef CSEG_COMPAT_H
+#define CSEG_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/multixact.h"
+#include "access/tableam.h"
+#include "access/visibilitymap.h"
+#include "commands/explain.h"
+#include "commands/vacuum.h"
+#include "executor/executor.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+
+#if PG_VERSION_NUM < 150000
+#error "customer_segmentation needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+/* 16 renamed the physical identity of a relation. */
+#if PG_VERSION_NUM < 160000
+#define compat_relnumber(rel) ((rel)->rd_node.relNode)
+typedef RelFileNode CompatRelFileLocator;
+#define COMPAT_SET_NEW_FILELOCATOR relation_set_new_filenode
+#else
+#define compat_relnumber(rel) ((rel)->rd_locator.relNumber)
+typedef RelFileLocator CompatRelFileLocator;
+#define COMPAT_SET_NEW_FILELOCATOR relation_set_new_filelocator
+#endif
+
+/* 16 made the index hint of tuple_update an enum. */
+#if PG_VERSION_NUM < 160000
+typedef bool CompatUpdateIndexes;
+#define COMPAT_UPDATE_NO_INDEXES false
+#else
+typedef TU_UpdateIndexes CompatUpdateIndexes;
+#define COMPAT_UPDATE_NO_INDEXES TU_None
+#endif
+
+/* 18 drops execute_once. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTOR_RUN_PARAMS QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count
+#else
+#define COMPAT_EXECUTOR_RUN_PARAMS QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
+#endif
+
+/* 18 added the count of all-frozen pages. */
+static inline void
+compat_update_relstats(Relation rel, double tuples)
+{
+	BlockNumber pages = RelationGetNumberOfBlocks(rel);
+	BlockNumber all_visible;
+	BlockNumber all_frozen;
+
+	visibilitymap_count(rel, &all_visible, &all_frozen);
+#if PG_VERSION_NUM >= 180000
+	vac_update_relstats(rel, pages, tuples, all_visible, all_frozen, rel->rd_rel->relhasindex, InvalidTransactionId,
+						InvalidMultiXactId, NULL, NULL, false);
+#else
+	vac_update_relstats(rel, pages, tuples, all_visible, rel->rd_rel->relhasindex, InvalidTransactionId,
+						InvalidMultiXactId, NULL, NULL, false);
+#endif
+}
+
+/* 16 added newpage. */
+static inline void
+compat_count_heap_update(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	pgstat_count_heap_update(rel, false, false);
+#else
+	pgstat_count_heap_update(rel, false);
+#endif
+}
+
+/* 16 renamed the counters of a table's pending statistics. */
+#if PG_VERSION_NUM >= 160000
+static inline void
+compat_add_live_and_dead(Relation rel, int64 live, int64 dead)
+{
+	rel->pgstat_info->counts.delta_live_tuples += live;
+	rel->pgstat_info->counts.delta_dead_tuples += dead;
+}
+#else
+static inline void
+compat_add_live_and_dead(Relation rel, int64 live, int64 dead)
+{
+	rel->pgstat_info->t_counts.t_delta_live_tuples += live;
+	rel->pgstat_info->t_counts.t_delta_dead_tuples += dead;
+}
+#endif
+
+/* 17 hands ANALYZE's blocks over as a stream of buffers; only their numbers are of interest here. */
+#if PG_VERSION_NUM >= 170000
+#include "storage/bufmgr.h"
+#include "storage/read_stream.h"
+#define COMPAT_ANALYZE_STREAM 1
+static inline bool
+compat_next_block(ReadStream *stream, BlockNumber *block)
+{
+	Buffer buffer = read_stream_next_buffer(stream, NULL);
+
+	if (!BufferIsValid(buffer))
+		return false;
+	*block = BufferGetBlockNumber(buffer);
+	ReleaseBuffer(buffer);
+	return true;
+}
+#else
+#define COMPAT_ANALYZE_STREAM 0
+#endif
+
+/* 16 lets a custom scan name the kind of its slot. Before, the slot and what was compiled for it are made anew. */
+#if PG_VERSION_NUM >= 160000
+#define compat_set_slot_ops(css, ops) ((css)->slotOps = (ops))
+#define compat_use_table_slot(css, rel, estate) ((void) 0)
+#else
+#define compat_set_slot_ops(css, ops) ((void) 0)
+static inline void
+compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
+{
+	CustomScan *cscan = (CustomScan *) css->ss.ps.plan;
+
+	ExecInitScanTupleSlot(estate, &css->ss, RelationGetDescr(rel), table_slot_callbacks(rel));
+	ExecAssignScanProjectionInfoWithVarno(&css->ss, (int) cscan->scan.scanrelid);
+	css->ss.ps.qual = ExecInitQual(cscan->scan.plan.qual, &css->ss.ps);
+}
+#endif
+
+/* 17 added a question to slots. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_HAS_CURRENT_XACT_TUPLE 1
+#else
+#define COMPAT_HAS_CURRENT_XACT_TUPLE 0
+#endif
+
+/* 18 lets the caller ask for room in front of a minimal tuple. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_COPY_MINIMAL_PARAMS TupleTableSlot *slot, Size extra
+#define COMPAT_COPY_MINIMAL_EXTRA extra
+#define compat_form_minimal_tuple(slot, extra) \
+	heap_form_minimal_tuple((slot)->tts_tupleDescriptor, (slot)->tts_values, (slot)->tts_isnull, extra)
+#else
+#define COMPAT_COPY_MINIMAL_PARAMS TupleTableSlot *slot
+#define COMPAT_COPY_MINIMAL_EXTRA 0
+#define compat_form_minimal_tuple(slot, extra) \
+	heap_form_minimal_tuple((slot)->tts_tupleDescriptor, (slot)->tts_values, (slot)->tts_isnull)
+#endif
+
+/* 18 changed how a function without return is declared. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_NORETURN pg_noreturn
+#define COMPAT_NORETURN_END
+#else
+#define COMPAT_NORETURN
+#define COMPAT_NORETURN_END pg_attribute_noreturn()
+#endif
+
+#endif /* CSEG_COMPAT_H */

@@ -1,0 +1,290 @@
+/*
+ * core.h
+ *    The encoding and the algorithms of customer segments, behind plain C.
+ *
+ * The only header that both the C shim and the C++ core include. The core knows bytes and numbers: no
+ * PostgreSQL, no I/O, no clock, no global state. It never calls back.
+ *
+ * Rules that hold for every function here:
+ *  - It returns CSEG_OK, or a code with a message in *err (err must not be NULL). Nothing is thrown.
+ *  - Output buffers belong to the caller: ask for the size, allocate, let the core fill.
+ *  - Objects are created by cseg_X_new and freed by cseg_X_free, which never fails and accepts NULL.
+ *  - Bytes given to a decoder are untrusted: what is malformed gives CSEG_CORRUPT, never a crash.
+ *  - `stop`, where there is one, is polled in long loops; non-zero makes the function return CSEG_CANCELLED
+ *    with the object still valid (unchanged, or to be freed). It may be NULL.
+ */
+#ifndef CSEG_CORE_H
+#define CSEG_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors ---------------------------------------------------------------------------------------------- */
+
+typedef enum CsegCode {
+	CSEG_OK = 0,
+	CSEG_NO_MEMORY,
+	CSEG_CORRUPT,   /* bytes that are not what the format says */
+	CSEG_LIMIT,     /* a documented limit is exceeded */
+	CSEG_CANCELLED, /* the stop flag was set */
+	CSEG_BUG        /* misuse, or a fault of the core */
+} CsegCode;
+
+typedef struct CsegError {
+	CsegCode code;
+	char msg[200];
+} CsegError;
+
+/* ---- limits ---------------------------------------------------------------------------------------------- */
+
+#define CSEG_SLOTS 64          /* instances in a group */
+#define CSEG_CONTAINER_BITS 15 /* customers in a container: 2^15 */
+#define CSEG_CONTAINER_SIZE 32768
+#define CSEG_MAX_ORDINAL UINT32_C(0x7FFFFFFE) /* the top bit marks a pending identity */
+#define CSEG_PENDING UINT32_C(0x80000000)
+#define CSEG_MAX_SCALE 18 /* decimal places of a CSEG_DECIMAL */
+
+/* ---- values of measures ---------------------------------------------------------------------------------- */
+
+enum { CSEG_M_CUSTOMERS = 0, CSEG_M_ORDERS = 1, CSEG_M_REVENUE = 2, CSEG_MEASURES = 3 };
+
+typedef enum CsegValueKind {
+	CSEG_NULL = 0,
+	CSEG_DECIMAL, /* mantissa / 10^scale; integers have scale 0. 1.10 and 1.1 are different values */
+	CSEG_NAN,
+	CSEG_PINF,
+	CSEG_NINF,
+	CSEG_WIDE /* a number that does not fit: opaque bytes of the caller */
+} CsegValueKind;
+
+typedef struct CsegValue {
+	union {
+		int64_t mantissa;    /* CSEG_DECIMAL; 0 for the kinds without content */
+		const uint8_t *wide; /* CSEG_WIDE: wide_len bytes. In: copied. Out: owned by the object that gave it */
+	};
+	uint32_t wide_len; /* CSEG_WIDE only, else 0 */
+	uint8_t kind;      /* CsegValueKind */
+	uint8_t scale;     /* CSEG_DECIMAL: 0..CSEG_MAX_SCALE, else 0 */
+	uint16_t reserved; /* 0 */
+} CsegValue;
+
+/* ---- totals of an instance ------------------------------------------------------------------------------- */
+
+enum {
+	CSEG_T_BOUNDS = 1,  /* rows were removed: min, max and scale are bounds, no longer attained for sure */
+	CSEG_T_OVERFLOW = 2 /* the sum left 128 bits: unknown */
+};
+
+typedef struct CsegMeasureTotals {
+	uint64_t sum_lo; /* two's complement 128-bit sum of the CSEG_DECIMAL values, in units of 10^-scale */
+	int64_t sum_hi;
+	int64_t nulls, nans, pinfs, ninfs, wides; /* rows of these kinds; negative in a change */
+	CsegValue min, max;                       /* over CSEG_DECIMAL values; kind CSEG_NULL where there is none */
+	uint8_t scale;                            /* the greatest scale of a CSEG_DECIMAL value */
+	uint8_t flags;                            /* CSEG_T_* */
+} CsegMeasureTotals;
+
+typedef struct CsegTotals {
+	int64_t rows;
+	CsegMeasureTotals m[CSEG_MEASURES];
+} CsegTotals;
+
+void cseg_totals_init(CsegTotals *t);
+void cseg_totals_add_row(CsegTotals *t, const CsegValue v[CSEG_MEASURES]);
+/* Takes a row away: counts and sums exactly, CSEG_T_BOUNDS set on measures whose value was a decimal. */
+void cseg_totals_remove_row(CsegTotals *t, const CsegValue v[CSEG_MEASURES]);
+/* dst += change. A change that removed rows (CSEG_T_BOUNDS) leaves dst with CSEG_T_BOUNDS. When dst.rows
+ * becomes 0, dst is as after init. */
+void cseg_totals_add(CsegTotals *dst, const CsegTotals *change);
+/* As cseg_totals_add, for adding one change to another: no reset where the rows cancel out. */
+void cseg_totals_add_change(CsegTotals *dst, const CsegTotals *change);
+/* True where a stored total may stand for the actual one: equal where exact, a bound where CSEG_T_BOUNDS says so. */
+bool cseg_totals_consistent(const CsegTotals *stored, const CsegTotals *actual);
+/* Serialized form, little-endian and compact: at most CSEG_TOTALS_MAX_BYTES. encode returns the length written. */
+#define CSEG_TOTALS_MAX_BYTES 400
+size_t cseg_totals_encode(const CsegTotals *t, uint8_t *dst);
+CsegCode cseg_totals_decode(CsegTotals *t, const uint8_t *bytes, size_t len, size_t *used, CsegError *err);
+
+/* ---- a checksum for records and blobs -------------------------------------------------------------------- */
+
+uint32_t cseg_checksum(const uint8_t *bytes, size_t len, uint64_t seed); /* low 32 bits of XXH3-64 */
+
+/* ---- cell: the matrix of one container in one group ------------------------------------------------------ */
+
+/*
+ * A cell holds rows addressed by (low, slot), low being the low 15 bits of the customer's ordinal. As a base it
+ * is a set of rows. As a delta it is a change: rows set (inserted or updated, with their full measures), and rows
+ * removed. One encoding serves both. Rows of one customer along the slots are stored as initial value + changes.
+ */
+typedef struct CsegCell CsegCell;
+
+CsegCode cseg_cell_new(CsegCell **out, CsegError *err);
+void cseg_cell_free(void *cell);
+size_t cseg_cell_bytes(const CsegCell *cell); /* memory footprint, approximately */
+
+/* Decodes what cseg_cell_encode wrote into a new cell. */
+CsegCode cseg_cell_decode(CsegCell **out, const uint8_t *bytes, size_t len, CsegError *err);
+/* As decode, but only customers low_first..low_last (inclusive) are guaranteed to be there; others may be missing.
+ * Blocks of the encoding that can't hold them are not decompressed. */
+CsegCode cseg_cell_decode_range(CsegCell **out, const uint8_t *bytes, size_t len, uint16_t low_first,
+								uint16_t low_last, CsegError *err);
+/* Encodes into memory kept inside the cell; *bytes is valid until the cell is changed or freed. */
+CsegCode cseg_cell_encode(CsegCell *cell, const uint8_t **bytes, size_t *len, CsegError *err);
+
+/* Changes. They are staged and sorted when next needed; the last change of a row wins, save that two inserts of
+ * one row are a duplicate (see cseg_cell_conflict) and that a removal means the row which the state has, never one
+ * that the same delta inserts: removing and inserting a row replaces it, in either order. moved: the removal belongs
+ * to an UPDATE that gives the row another address; kept in the encoding. */
+CsegCode cseg_cell_insert(CsegCell *cell, uint16_t low, uint8_t slot, const CsegValue v[CSEG_MEASURES],
+						  CsegError *err);
+CsegCode cseg_cell_update(CsegCell *cell, uint16_t low, uint8_t slot, const CsegValue v[CSEG_MEASURES],
+						  CsegError *err);
+CsegCode cseg_cell_remove(CsegCell *cell, uint16_t low, uint8_t slot, bool moved, CsegError *err);
+CsegCode cseg_cell_settle(CsegCell *cell, const volatile int *stop, CsegError *err);
+
+/* state := (state without delta's removed rows) overlaid with delta's set rows. touch: mark the rows that the
+ * delta sets or removes as touched in the state (cseg_cell_touched). A base is applied to an empty cell the same way.
+ */
+CsegCode cseg_cell_apply(CsegCell *state, const CsegCell *delta, bool touch, CsegError *err);
+
+/*
+ * The first inserted row of the delta (cseg_cell_insert, not update) that collides: inserted twice in the delta, or
+ * with a row of state that the delta does not remove, or with another inserted row of an alias slot. alias[s] is
+ * the set of slots (of state's group) whose rows exclude a row in slot s, normally just bit s; pass alias_self =
+ * false where state is of another group (then the delta's own rows and removals don't count). state may be NULL.
+ */
+CsegCode cseg_cell_conflict(const CsegCell *state, const CsegCell *delta, const uint64_t alias[CSEG_SLOTS],
+							bool alias_self, bool *found, uint16_t *low, uint8_t *slot, CsegError *err);
+/* The first row that the delta updates or removes and that state lacks: a broken promise of the caller. */
+CsegCode cseg_cell_missing(const CsegCell *state, const CsegCell *delta, bool *found, uint16_t *low, uint8_t *slot,
+						   CsegError *err);
+
+/* All functions below settle first where needed and are therefore not const. */
+CsegCode cseg_cell_counts(CsegCell *cell, uint32_t *customers, uint64_t *rows, uint64_t *removed, CsegError *err);
+CsegCode cseg_cell_slots(CsegCell *cell, uint64_t *slots, CsegError *err); /* slots with at least one set row */
+CsegCode cseg_cell_mask(CsegCell *cell, uint16_t low, uint64_t *mask, CsegError *err);
+CsegCode cseg_cell_get(CsegCell *cell, uint16_t low, uint8_t slot, bool *found, CsegValue v[CSEG_MEASURES],
+					   CsegError *err);
+CsegCode cseg_cell_touched(CsegCell *cell, uint16_t low, uint8_t slot, bool *touched, CsegError *err);
+/* Is the row among the delta's (or decoded record's) removals, and as moved? */
+CsegCode cseg_cell_removed(CsegCell *cell, uint16_t low, uint8_t slot, bool *removed, bool *moved, CsegError *err);
+CsegCode cseg_cell_has_moved(CsegCell *cell, bool *moved, CsegError *err);
+
+/* Totals by slot of the set rows; totals[s] of slots not in *slots are untouched. */
+CsegCode cseg_cell_totals(CsegCell *cell, CsegTotals totals[CSEG_SLOTS], uint64_t *slots, CsegError *err);
+/* What applying delta to state changes in the totals, by slot. state may be NULL (empty). */
+CsegCode cseg_cell_change(CsegCell *state, CsegCell *delta, CsegTotals change[CSEG_SLOTS], uint64_t *slots,
+						  CsegError *err);
+
+/* Every invariant of the decoded form against itself (for verify and the fuzzers). CSEG_CORRUPT says what is off. */
+CsegCode cseg_cell_check(CsegCell *cell, CsegError *err);
+
+/* ---- cursor: the rows of a cell, slot by slot ------------------------------------------------------------ */
+
+typedef struct CsegCursor CsegCursor;
+
+/* Rows of one slot in order of low. Row i is customer entry_low[rows[i]]; its measures are
+ * value[m][rows[i]]. Arrays belong to the cursor and hold until the next seek. */
+typedef struct CsegSlotView {
+	uint32_t n;
+	const uint32_t *rows;
+	uint32_t n_entries;
+	const uint16_t *entry_low;
+	const CsegValue *value[CSEG_MEASURES];
+} CsegSlotView;
+
+/* The cell must not change and must outlive the cursor. */
+CsegCode cseg_cursor_new(CsegCursor **out, CsegCell *cell, CsegError *err);
+void cseg_cursor_free(void *cursor);
+/* Moves to a slot: going forward costs the changes between, going back starts anew. measures: bit set of the
+ * measures wanted; the arrays of others are NULL. The same set must be passed on every seek of a cursor. */
+CsegCode cseg_cursor_seek(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err);
+
+/* ---- dictionary: identity text <-> ordinal --------------------------------------------------------------- */
+
+/*
+ * A dictionary is built from records (blobs), each of which holds the texts of consecutive ordinals. Compressed
+ * records are kept; texts are decoded container by container when asked for.
+ */
+typedef struct CsegDict CsegDict;
+
+/* header_shift: decoded texts are preceded by a 4-byte native-endian header (length + 4) << header_shift and are
+ * 4-byte aligned, so that the caller can use them as its own string type without a copy. */
+CsegCode cseg_dict_new(CsegDict **out, int header_shift, CsegError *err);
+void cseg_dict_free(void *dict);
+size_t cseg_dict_bytes(const CsegDict *dict);
+/* Adds a record that starts at ordinal `first`: copied, and checked as far as lookups need. Ranges must not overlap.
+ * Gaps are allowed. */
+CsegCode cseg_dict_add(CsegDict *dict, uint32_t first, const uint8_t *bytes, size_t len, CsegError *err);
+uint32_t cseg_dict_next(const CsegDict *dict); /* one past the greatest ordinal */
+uint64_t cseg_dict_count(const CsegDict *dict);
+/* Identity to ordinal, by bytes. A few lookups search the records; many make it build a hash table by itself. */
+CsegCode cseg_dict_find(CsegDict *dict, const uint8_t *text, size_t len, bool *found, uint32_t *ordinal,
+						CsegError *err);
+/* The texts of a container: an array of CSEG_CONTAINER_SIZE pointers to headers as above, NULL where no entry.
+ * Pinned: valid until the matching unpin. */
+CsegCode cseg_dict_pin(CsegDict *dict, uint32_t container, const void *const **texts, CsegError *err);
+void cseg_dict_unpin(CsegDict *dict, uint32_t container);
+/* Frees decoded, unpinned texts (least recently used first) and, if still above, the hash table, until the
+ * footprint is at most `bytes` or nothing more can go. Compressed records stay. */
+void cseg_dict_trim(CsegDict *dict, size_t bytes);
+/* Full check of one record's bytes: order, uniqueness, every length. *count: texts in it. */
+CsegCode cseg_dict_check(const uint8_t *bytes, size_t len, uint32_t *count, CsegError *err);
+/* Encodes a record from n texts, in the given order (ordinals follow it). For tests and for rewriting. *bytes is
+ * malloc'd; free with cseg_bytes_free. */
+CsegCode cseg_dict_encode(const uint8_t *const *texts, const size_t *lens, uint32_t n, uint8_t **bytes, size_t *len,
+						  CsegError *err);
+void cseg_bytes_free(void *bytes);
+
+/* ---- batch: the write buffer of one statement on one relation -------------------------------------------- */
+
+/*
+ * Collects row changes, in any order, as (group, slot, customer). `group` is any number of the caller's. Customers
+ * not in the dictionary yet are interned as pending and get their ordinals together, sorted, at resolve: that is
+ * what makes dictionary records small.
+ */
+typedef struct CsegBatch CsegBatch;
+
+CsegCode cseg_batch_new(CsegBatch **out, CsegError *err);
+void cseg_batch_free(void *batch);
+size_t cseg_batch_bytes(const CsegBatch *batch);
+uint64_t cseg_batch_staged(const CsegBatch *batch); /* rows staged and not yet settled into cells */
+bool cseg_batch_empty(const CsegBatch *batch);
+void cseg_batch_clear(CsegBatch *batch); /* forgets everything and gives the memory back */
+
+/* *who: CSEG_PENDING | id. The same text gives the same id until resolve. */
+CsegCode cseg_batch_intern(CsegBatch *batch, const uint8_t *text, size_t len, uint32_t *who, CsegError *err);
+/* who: an ordinal, or what intern gave. */
+CsegCode cseg_batch_insert(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t who,
+						   const CsegValue v[CSEG_MEASURES], CsegError *err);
+CsegCode cseg_batch_update(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal,
+						   const CsegValue v[CSEG_MEASURES], CsegError *err);
+CsegCode cseg_batch_remove(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal, bool moved,
+						   CsegError *err);
+/* Was the row updated or removed in this batch since it was last cleared? */
+bool cseg_batch_touched(const CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal);
+
+uint32_t cseg_batch_pending(const CsegBatch *batch); /* interned identities not resolved yet */
+/* The record for the pending identities that dict does not know, sorted; *count 0 if it knows them all. *bytes
+ * belongs to the batch until the next call on it. The caller stores the record at some first ordinal and adds it to
+ * dict with cseg_dict_add, then calls resolve. */
+CsegCode cseg_batch_growth(CsegBatch *batch, CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t *count,
+						   CsegError *err);
+/* Gives every staged row of a pending identity its ordinal. CSEG_BUG if dict still lacks one. */
+CsegCode cseg_batch_resolve(CsegBatch *batch, CsegDict *dict, CsegError *err);
+/* Moves staged rows into cells (deltas), one per (group, container). No identity may be pending. */
+CsegCode cseg_batch_settle(CsegBatch *batch, const volatile int *stop, CsegError *err);
+/* The settled cells, ordered by (group, container). They belong to the batch. */
+uint32_t cseg_batch_cells(const CsegBatch *batch);
+CsegCell *cseg_batch_cell(CsegBatch *batch, uint32_t i, uint32_t *group, uint32_t *container);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CSEG_CORE_H */

@@ -1,0 +1,148 @@
+/*
+ * module.c
+ *    Magic block, settings and hooks.
+ *
+ * The library is loaded when a session first opens a table of the access method; nothing needs to be preloaded.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+
+#include "am/am.h"
+#include "compat/compat.h"
+#include "plan/plan.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* The statements that are being executed, innermost first. */
+typedef struct Running
+{
+	struct Running *outer;
+	QueryDesc *query;
+} Running;
+
+static Running *running = NULL;
+
+int
+am_executor_depth(void)
+{
+	int depth = 0;
+
+	for (Running *r = running; r; r = r->outer)
+		depth++;
+	return depth;
+}
+
+bool
+am_executor_returning(void)
+{
+	PlannedStmt *plan = running ? running->query->plannedstmt : NULL;
+
+	return plan && (plan->hasReturning || plan->hasModifyingCTE);
+}
+
+static void
+executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
+{
+	Running me = {running, queryDesc};
+
+	running = &me;
+	PG_TRY();
+	{
+		if (previous_run)
+			previous_run(COMPAT_EXECUTOR_RUN_ARGS);
+		else
+			standard_ExecutorRun(COMPAT_EXECUTOR_RUN_ARGS);
+	}
+	PG_FINALLY();
+	{
+		running = me.outer;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * AFTER triggers fire in the standard function, so buffered rows must be there before it; data-modifying CTEs that
+ * nobody reads run to completion in it, so once more after it.
+ */
+static void
+executor_finish(QueryDesc *queryDesc)
+{
+	CommandId cid = queryDesc->estate->es_output_cid;
+	Running me = {running, queryDesc};
+
+	am_flush_statement(cid);
+	running = &me;
+	PG_TRY();
+	{
+		if (previous_finish)
+			previous_finish(queryDesc);
+		else
+			standard_ExecutorFinish(queryDesc);
+	}
+	PG_FINALLY();
+	{
+		running = me.outer;
+	}
+	PG_END_TRY();
+	am_flush_statement(cid);
+}
+
+/* COPY without a bulk insert has no other end. */
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	bool is_copy = IsA(pstmt->utilityStmt, CopyStmt);
+
+	if (IsA(pstmt->utilityStmt, AlterTableStmt))
+		am_check_alter_table((AlterTableStmt *) pstmt->utilityStmt);
+
+	if (previous_utility)
+		previous_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	if (is_copy)
+		am_flush_statement(InvalidCommandId);
+}
+
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable(
+		"customer_segmentation.write_buffer", "Memory for rows that a statement has changed and not yet written.",
+		"Larger buffers make large loads smaller on disk, since rows of one customer meet in memory.",
+		&am_write_buffer_kb, 131072, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("customer_segmentation.dictionary_cache",
+							"Memory that a session keeps for decoded customer identities between statements.", NULL,
+							&store_dictionary_cache_kb, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL,
+							NULL);
+	DefineCustomBoolVariable("customer_segmentation.enable_custom_scan",
+							 "Lets the planner skip instances and customers by the conditions of a query.", NULL,
+							 &plan_enable_custom_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("customer_segmentation");
+}
+
+void
+_PG_init(void)
+{
+	define_settings();
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	am_refusals_init();
+	am_xact_init();
+	plan_init();
+}

@@ -1,0 +1,40 @@
+/*
+ * open.c
+ *    Who may read storage directly.
+ */
+#include "sqlfn/sqlfn.h"
+
+#include "access/table.h"
+#include "catalog/objectaddress.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+
+#include "am/am.h"
+
+Relation
+sqlfn_open(Oid relid, LOCKMODE lockmode)
+{
+	AclResult acl;
+	Relation rel;
+
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
+	acl = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row security applies to relation \"%s\"", get_rel_name(relid)),
+				 errdetail("This function reads the whole of the table, past its policies."),
+				 errhint("Query the table itself, or call the function as a role that row security does not bind.")));
+	rel = table_open(relid, lockmode);
+	if (!am_is_ours(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" does not use access method \"customer_segmentation\"", RelationGetRelationName(rel)),
+				 errhint("Name a table that was created with USING customer_segmentation.")));
+	return rel;
+}

@@ -1,0 +1,18 @@
+/*
+ * sqlfn.h
+ *    What the SQL-callable functions share.
+ */
+#ifndef CSEG_SQLFN_H
+#define CSEG_SQLFN_H
+
+#include "postgres.h"
+
+#include "utils/rel.h"
+
+/*
+ * Opens a table of the access method for a function that reads storage directly: SELECT privilege on the whole table
+ * and no row security for the caller are required, both checked before anything is read.
+ */
+extern Relation sqlfn_open(Oid relid, LOCKMODE lockmode);
+
+#endif /* CSEG_SQLFN_H */

@@ -1,0 +1,871 @@
+/*
+ * view.c
+ *    What a snapshot sees of a relation: its groups, instances, cells and dictionary records, without the bodies of
+ *    cells. Built by one pass over the main fork, which is a few pages for millions of rows.
+ *
+ * A view is private memory: it holds no pins and no locks. Bodies that it refers to stay readable as long as the
+ * snapshot (or, for the newest view, the writer's segment locks) is held.
+ */
+#include "postgres.h"
+
+#include "access/heaptoast.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat/compat.h"
+#include "store/record.h"
+
+/* ---- dimensions -------------------------------------------------------------------------------------------- */
+
+bool
+store_text_equal(const text *a, const text *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		   memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+uint32
+store_text_hash(const text *t)
+{
+	return DatumGetUInt32(hash_any((const unsigned char *) VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t)));
+}
+
+bool
+store_group_dims_equal(const StoreGroupDims *a, const StoreGroupDims *b)
+{
+	return store_text_equal(a->segment_id, b->segment_id) && store_text_equal(a->segment_name, b->segment_name) &&
+		   store_text_equal(a->segment_by, b->segment_by) && store_text_equal(a->schedule, b->schedule) &&
+		   a->has_segment_created == b->has_segment_created &&
+		   (!a->has_segment_created || a->segment_created_date == b->segment_created_date);
+}
+
+static text *
+copy_text(const text *t)
+{
+	Size len;
+	text *copy;
+
+	if (t == NULL)
+		return NULL;
+	len = VARSIZE_ANY_EXHDR(t);
+	copy = palloc(VARHDRSZ + len);
+	SET_VARSIZE(copy, VARHDRSZ + len);
+	memcpy(VARDATA(copy), VARDATA_ANY(t), len);
+	return copy;
+}
+
+StoreGroupDims
+store_group_dims_copy(const StoreGroupDims *d)
+{
+	StoreGroupDims copy = *d;
+
+	copy.segment_id = copy_text(d->segment_id);
+	copy.segment_name = copy_text(d->segment_name);
+	copy.segment_by = copy_text(d->segment_by);
+	copy.schedule = copy_text(d->schedule);
+	return copy;
+}
+
+/* ---- bodies ------------------------------------------------------------------------------------------------ */
+
+const uint8 *
+store_body(Relation rel, const StoreRecord *rec)
+{
+	struct varlena *value;
+
+	if (rec->inline_body)
+		return rec->inline_body;
+	value = detoast_external_attr((struct varlena *) unconstify(StoreRecord *, rec)->toast_pointer);
+	if (VARSIZE_ANY_EXHDR(value) != rec->body_len)
+		record_corrupt(rel, &rec->tid, "its body has a wrong length");
+	if (cseg_checksum((const uint8 *) VARDATA_ANY(value), rec->body_len, rec->body_len) != rec->body_sum)
+		record_corrupt(rel, &rec->tid, "the checksum of its body does not match");
+	return (const uint8 *) VARDATA_ANY(value);
+}
+
+static RecordReader
+body_reader(Relation rel, const StoreRecord *rec)
+{
+	RecordReader r = {.rel = rel, .rec = rec, .at = store_body(rel, rec)};
+
+	r.end = r.at + rec->body_len;
+	return r;
+}
+
+enum
+{
+	GROUP_HAS_NAME = 1,
+	GROUP_HAS_BY = 2,
+	GROUP_HAS_SCHEDULE = 4,
+	GROUP_HAS_CREATED = 8
+};
+
+static void
+append_i64(StringInfo out, int64 v)
+{
+	uint8 b[8];
+
+	bytes_put_u64(b, (uint64) v);
+	appendBinaryStringInfo(out, (char *) b, 8);
+}
+
+static void
+append_text(StringInfo out, const text *t)
+{
+	uint8 b[4];
+
+	bytes_put_u32(b, (uint32) VARSIZE_ANY_EXHDR(t));
+	appendBinaryStringInfo(out, (char *) b, 4);
+	appendBinaryStringInfo(out, VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t));
+}
+
+void
+store_encode_group(StringInfo out, const StoreGroupDims *dims)
+{
+	appendStringInfoCharMacro(
+		out, (char) ((dims->segment_name ? GROUP_HAS_NAME : 0) | (dims->segment_by ? GROUP_HAS_BY : 0) |
+					 (dims->schedule ? GROUP_HAS_SCHEDULE : 0) | (dims->has_segment_created ? GROUP_HAS_CREATED : 0)));
+	append_text(out, dims->segment_id);
+	if (dims->segment_name)
+		append_text(out, dims->segment_name);
+	if (dims->segment_by)
+		append_text(out, dims->segment_by);
+	if (dims->schedule)
+		append_text(out, dims->schedule);
+	if (dims->has_segment_created)
+		append_i64(out, dims->segment_created_date);
+}
+
+static void
+decode_group(Relation rel, StoreGroup *group)
+{
+	RecordReader r = body_reader(rel, group->rec);
+	uint8 has = reader_u8(&r);
+
+	group->dims.segment_id = reader_text(&r);
+	if (has & GROUP_HAS_NAME)
+		group->dims.segment_name = reader_text(&r);
+	if (has & GROUP_HAS_BY)
+		group->dims.segment_by = reader_text(&r);
+	if (has & GROUP_HAS_SCHEDULE)
+		group->dims.schedule = reader_text(&r);
+	group->dims.has_segment_created = (has & GROUP_HAS_CREATED) != 0;
+	if (group->dims.has_segment_created)
+		group->dims.segment_created_date = reader_i64(&r);
+	if (r.at != r.end)
+		record_corrupt(rel, &group->rec->tid, "body has bytes left over");
+}
+
+void
+store_encode_instance(StringInfo out, const StoreInstanceDims *dims, const CsegTotals *totals)
+{
+	uint8 bytes[CSEG_TOTALS_MAX_BYTES];
+	size_t len = cseg_totals_encode(totals, bytes);
+
+	append_i64(out, dims->instance_created_date);
+	append_text(out, dims->segment_instance_id);
+	appendBinaryStringInfo(out, (char *) bytes, (int) len);
+}
+
+static void
+decode_instance(Relation rel, StoreInstance *inst)
+{
+	RecordReader r = body_reader(rel, inst->rec);
+	size_t used;
+
+	inst->dims.instance_created_date = reader_i64(&r);
+	inst->dims.segment_instance_id = reader_text(&r);
+	CSEG_CALL(rel, cseg_totals_decode(&inst->stored, r.at, r.end - r.at, &used, &err));
+	if (r.at + used != r.end)
+		record_corrupt(rel, &inst->rec->tid, "body has bytes left over");
+}
+
+/* Delta: u8 count of slots, then slot and totals of each, then the cell's bytes. */
+void
+store_encode_delta(StringInfo out, const CsegTotals *change, uint64 slots, const uint8 *cell_bytes, size_t cell_len)
+{
+	uint8 bytes[CSEG_TOTALS_MAX_BYTES];
+
+	appendStringInfoCharMacro(out, (char) pg_popcount64(slots));
+	for (int s = 0; s < CSEG_SLOTS; s++)
+	{
+		if ((slots & (UINT64CONST(1) << s)) == 0)
+			continue;
+		appendStringInfoCharMacro(out, (char) s);
+		appendBinaryStringInfo(out, (char *) bytes, (int) cseg_totals_encode(&change[s], bytes));
+	}
+	appendBinaryStringInfo(out, (const char *) cell_bytes, (int) cell_len);
+}
+
+void
+store_delta_parts(Relation rel, const StoreRecord *rec, const uint8 *body, CsegTotals *change, uint64 *slots,
+				  const uint8 **cell_bytes, size_t *cell_len)
+{
+	RecordReader r = {.rel = rel, .rec = rec, .at = body, .end = body + rec->body_len};
+	int count = reader_u8(&r);
+
+	*slots = 0;
+	for (int i = 0; i < count; i++)
+	{
+		uint8 slot = reader_u8(&r);
+		size_t used;
+
+		if (slot >= CSEG_SLOTS || (*slots & (UINT64CONST(1) << slot)) != 0)
+			record_corrupt(rel, &rec->tid, "totals of a slot are out of range or doubled");
+		*slots |= UINT64CONST(1) << slot;
+		CSEG_CALL(rel, cseg_totals_decode(&change[slot], r.at, r.end - r.at, &used, &err));
+		r.at += used;
+	}
+	*cell_bytes = r.at;
+	*cell_len = (size_t) (r.end - r.at);
+}
+
+/* ---- building a view ----------------------------------------------------------------------------------------- */
+
+typedef struct ViewBuilder
+{
+	StoreView *view;
+	Relation rel;
+	int n[256];
+	int cap[256];
+	StoreRecord **recs[256];
+	struct HTAB *used;      /* group_no -> slots in use by any tuple */
+	struct HTAB *sequences; /* cell_no -> greatest sequence number of any delta */
+} ViewBuilder;
+
+typedef struct UsedSlots
+{
+	uint32 group_no;
+	uint64 slots;
+} UsedSlots;
+
+typedef struct LastSequence
+{
+	uint32 cell_no;
+	uint32 sequence;
+} LastSequence;
+
+static void
+builder_add(ViewBuilder *b, StoreRecord *rec)
+{
+	int k = (uint8) rec->kind;
+
+	if (b->n[k] == b->cap[k])
+	{
+		b->cap[k] = b->cap[k] ? b->cap[k] * 2 : 64;
+		b->recs[k] = b->recs[k] ? repalloc_huge(b->recs[k], sizeof(StoreRecord *) * b->cap[k])
+								: palloc(sizeof(StoreRecord *) * b->cap[k]);
+	}
+	b->recs[k][b->n[k]++] = rec;
+	b->view->n_records++;
+}
+
+static int
+compare_u32(uint32 a, uint32 b)
+{
+	return a < b ? -1 : a > b;
+}
+
+static int
+by_group(const void *a, const void *b)
+{
+	return compare_u32((*(StoreRecord *const *) a)->group_no, (*(StoreRecord *const *) b)->group_no);
+}
+
+static int
+by_group_slot(const void *a, const void *b)
+{
+	int c = by_group(a, b);
+
+	return c ? c : compare_u32((*(StoreRecord *const *) a)->a, (*(StoreRecord *const *) b)->a);
+}
+
+int
+record_by_number(const void *a, const void *b)
+{
+	return compare_u32((*(StoreRecord *const *) a)->a, (*(StoreRecord *const *) b)->a);
+}
+
+static int
+by_number_sequence(const void *a, const void *b)
+{
+	int c = record_by_number(a, b);
+
+	return c ? c : compare_u32((*(StoreRecord *const *) a)->c, (*(StoreRecord *const *) b)->c);
+}
+
+static void
+sort_records(ViewBuilder *b, StoreKind kind, int (*cmp)(const void *, const void *))
+{
+	if (b->n[kind] > 1)
+		qsort(b->recs[kind], b->n[kind], sizeof(StoreRecord *), cmp);
+}
+
+StoreGroup *
+store_find_group(const StoreView *view, uint32 group_no)
+{
+	int lo = 0;
+	int hi = view->n_groups - 1;
+
+	while (lo <= hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (view->groups[mid]->group_no == group_no)
+			return view->groups[mid];
+		if (view->groups[mid]->group_no < group_no)
+			lo = mid + 1;
+		else
+			hi = mid - 1;
+	}
+	return NULL;
+}
+
+StoreCell *
+store_find_cell(const StoreView *view, uint32 cell_no)
+{
+	int lo = 0;
+	int hi = view->n_cells - 1;
+
+	while (lo <= hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (view->cells[mid]->cell_no == cell_no)
+			return view->cells[mid];
+		if (view->cells[mid]->cell_no < cell_no)
+			lo = mid + 1;
+		else
+			hi = mid - 1;
+	}
+	return NULL;
+}
+
+StoreCell *
+store_group_cell(const StoreGroup *group, uint32 container)
+{
+	for (int i = 0; i < group->n_cells; i++)
+		if (group->cells[i]->container == container)
+			return group->cells[i];
+	return NULL;
+}
+
+/*
+ * What SnapshotSelf shows is no one moment: while the file is read, others commit. What they write, in segments that
+ * we have not locked, may then not fit together, and is not looked at; in locked ones nothing changes.
+ */
+static void
+inconsistent(ViewBuilder *b, const StoreRecord *rec, const char *what)
+{
+	if (!b->view->lenient)
+		record_corrupt(b->rel, &rec->tid, what);
+}
+
+/* Leaves out the cells' records whose group is not there. */
+static void
+drop_orphans(ViewBuilder *b, StoreKind kind)
+{
+	int n = 0;
+
+	for (int i = 0; i < b->n[kind]; i++)
+	{
+		StoreRecord *rec = b->recs[kind][i];
+
+		if (store_find_group(b->view, rec->group_no))
+			b->recs[kind][n++] = rec;
+		else
+			inconsistent(b, rec, "its group is missing");
+	}
+	b->n[kind] = n;
+}
+
+static void
+build_groups(ViewBuilder *b)
+{
+	StoreView *view = b->view;
+
+	sort_records(b, STORE_GROUP, by_group);
+	view->groups = palloc(sizeof(StoreGroup *) * Max(b->n[STORE_GROUP], 1));
+	for (int i = 0; i < b->n[STORE_GROUP]; i++)
+	{
+		StoreGroup *group = palloc0(sizeof(StoreGroup));
+
+		group->rec = b->recs[STORE_GROUP][i];
+		group->group_no = group->rec->group_no;
+		if (view->n_groups > 0 && view->groups[view->n_groups - 1]->group_no == group->group_no)
+		{
+			inconsistent(b, group->rec, "its group number is taken");
+			continue;
+		}
+		decode_group(b->rel, group);
+		if (b->used)
+		{
+			UsedSlots *used = hash_search(b->used, &group->group_no, HASH_FIND, NULL);
+
+			group->used_slots = used ? used->slots : 0;
+		}
+		view->groups[view->n_groups++] = group;
+	}
+}
+
+static void
+build_instances(ViewBuilder *b)
+{
+	StoreView *view = b->view;
+
+	sort_records(b, STORE_INSTANCE, by_group_slot);
+	view->instances = palloc(sizeof(StoreInstance *) * Max(b->n[STORE_INSTANCE], 1));
+	for (int i = 0; i < b->n[STORE_INSTANCE]; i++)
+	{
+		StoreInstance *inst = palloc0(sizeof(StoreInstance));
+
+		inst->rec = b->recs[STORE_INSTANCE][i];
+		inst->slot = (uint8) inst->rec->a;
+		inst->group = store_find_group(view, inst->rec->group_no);
+		if (inst->group == NULL || inst->group->instance[inst->slot])
+		{
+			inconsistent(b, inst->rec, inst->group ? "its slot is taken" : "its group is missing");
+			continue;
+		}
+		decode_instance(b->rel, inst);
+		inst->group->instance[inst->slot] = inst;
+		inst->group->live_slots |= UINT64CONST(1) << inst->slot;
+		view->instances[view->n_instances++] = inst;
+	}
+}
+
+static StoreCell *
+new_cell(ViewBuilder *b, StoreRecord *rec)
+{
+	StoreGroup *group = store_find_group(b->view, rec->group_no);
+	StoreCell *cell;
+
+	Assert(group != NULL);
+	cell = palloc0(sizeof(StoreCell));
+	cell->cell_no = rec->a;
+	cell->container = rec->b;
+	cell->group = group;
+	if (group->n_cells == group->cap_cells)
+	{
+		group->cap_cells = group->cap_cells ? group->cap_cells * 2 : 4;
+		group->cells = group->cells ? repalloc(group->cells, sizeof(StoreCell *) * group->cap_cells)
+									: palloc(sizeof(StoreCell *) * group->cap_cells);
+	}
+	group->cells[group->n_cells++] = cell;
+	b->view->cells[b->view->n_cells++] = cell;
+	return cell;
+}
+
+static void
+check_same_cell(ViewBuilder *b, const StoreCell *cell, StoreRecord *rec)
+{
+	if (cell->container != rec->b || cell->group->group_no != rec->group_no)
+		inconsistent(b, rec, "its cell number is taken by another cell");
+}
+
+/* Merges the two sorted lists of bases and deltas. */
+static void
+build_cells(ViewBuilder *b)
+{
+	int n_base;
+	int n_delta;
+	int d = 0;
+
+	drop_orphans(b, STORE_BASE);
+	drop_orphans(b, STORE_DELTA);
+	n_base = b->n[STORE_BASE];
+	n_delta = b->n[STORE_DELTA];
+
+	sort_records(b, STORE_BASE, record_by_number);
+	sort_records(b, STORE_DELTA, by_number_sequence);
+	b->view->cells = palloc(sizeof(StoreCell *) * Max(n_base + n_delta, 1));
+	for (int i = 0; i < n_base || d < n_delta;)
+	{
+		StoreRecord *base = i < n_base ? b->recs[STORE_BASE][i] : NULL;
+		StoreRecord *first = d < n_delta ? b->recs[STORE_DELTA][d] : NULL;
+		bool has_base = base && (first == NULL || base->a <= first->a);
+		StoreCell *cell = new_cell(b, has_base ? base : first);
+		int from = d;
+
+		if (has_base)
+		{
+			cell->base = base;
+			i++;
+			for (; i < n_base && b->recs[STORE_BASE][i]->a == base->a; i++)
+				inconsistent(b, base, "its cell has two bases");
+		}
+		while (d < n_delta && b->recs[STORE_DELTA][d]->a == cell->cell_no)
+			check_same_cell(b, cell, b->recs[STORE_DELTA][d++]);
+		cell->n_deltas = d - from;
+		cell->deltas = b->recs[STORE_DELTA] + from;
+	}
+}
+
+static void
+build_dict(ViewBuilder *b)
+{
+	StoreView *view = b->view;
+
+	sort_records(b, STORE_DICT, record_by_number);
+	view->n_dict = b->n[STORE_DICT];
+	view->dict = b->recs[STORE_DICT];
+	for (int i = 0; i < view->n_dict; i++)
+	{
+		if (view->dict[i]->group_no != view->dict[0]->group_no)
+			record_corrupt(b->rel, &view->dict[i]->tid, "dictionary records of two generations are visible");
+	}
+	view->generation = view->n_dict > 0 ? view->dict[0]->group_no : 0;
+}
+
+static StoreView *
+new_view(MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "customer_segmentation view", ALLOCSET_DEFAULT_SIZES);
+	StoreView *view = MemoryContextAllocZero(cxt, sizeof(StoreView));
+
+	view->cxt = cxt;
+	return view;
+}
+
+static void
+build(ViewBuilder *b)
+{
+	build_groups(b);
+	build_instances(b);
+	build_cells(b);
+	build_dict(b);
+}
+
+StoreView *
+store_view(Relation rel, Snapshot snapshot, MemoryContext parent)
+{
+	StoreView *view = new_view(parent);
+	MemoryContext old = MemoryContextSwitchTo(view->cxt);
+	ViewBuilder b = {.view = view, .rel = rel};
+	RecordScan scan;
+	HeapTuple tuple;
+
+	view->lenient = !IsMVCCSnapshot(snapshot);
+	record_scan_begin(&scan, rel, snapshot);
+	while ((tuple = record_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		builder_add(&b, record_parse(rel, tuple));
+	}
+	record_scan_end(&scan);
+	build(&b);
+	MemoryContextSwitchTo(old);
+	return view;
+}
+
+/*
+ * The snapshot that says which records this command may delete: at READ COMMITTED everything that is committed or was
+ * written by earlier commands of ours; above, only what the transaction's one snapshot sees. A copy of the struct is
+ * enough, since it is only ever handed to visibility checks.
+ */
+static SnapshotData
+deletable_snapshot(CommandId cid)
+{
+	SnapshotData s;
+
+	/* No new snapshot can be taken while CREATE TABLE AS reads in parallel: its table is new, so any will do. */
+	if (IsInParallelMode())
+		s = *GetActiveSnapshot();
+	else
+		s = IsolationUsesXactSnapshot() ? *GetTransactionSnapshot() : *GetLatestSnapshot();
+	s.curcid = cid;
+	return s;
+}
+
+static void
+note_sequence(ViewBuilder *b, uint32 cell_no, uint32 sequence)
+{
+	bool found;
+	LastSequence *last = hash_search(b->sequences, &cell_no, HASH_ENTER, &found);
+
+	last->sequence = found ? Max(last->sequence, sequence) : sequence;
+}
+
+static void
+set_sequences(ViewBuilder *b)
+{
+	for (int i = 0; i < b->view->n_cells; i++)
+	{
+		LastSequence *last = hash_search(b->sequences, &b->view->cells[i]->cell_no, HASH_FIND, NULL);
+
+		b->view->cells[i]->last_sequence = last ? last->sequence : 0;
+	}
+}
+
+static void
+note_used(ViewBuilder *b, HeapTuple tuple)
+{
+	StoreKind kind;
+	uint32 group_no;
+	uint32 a;
+	bool found;
+	UsedSlots *used;
+
+	if (!record_peek(tuple, &kind, &group_no, &a))
+		return;
+	if (kind == STORE_DELTA)
+		note_sequence(b, a, record_sequence(tuple));
+	if (kind != STORE_INSTANCE || a >= CSEG_SLOTS)
+		return;
+	used = hash_search(b->used, &group_no, HASH_ENTER, &found);
+	if (!found)
+		used->slots = 0;
+	used->slots |= UINT64CONST(1) << a;
+}
+
+static struct HTAB *
+number_table(MemoryContext cxt, const char *name, Size entry_size)
+{
+	HASHCTL ctl = {.keysize = sizeof(uint32), .entrysize = entry_size, .hcxt = cxt};
+
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+StoreView *
+store_view_newest(Relation rel, CommandId cid, MemoryContext parent)
+{
+	StoreView *view = new_view(parent);
+	MemoryContext old = MemoryContextSwitchTo(view->cxt);
+	ViewBuilder b = {.view = view, .rel = rel};
+	SnapshotData mine = deletable_snapshot(cid);
+	SnapshotData mine_and_now = mine;
+	RecordScan scan;
+	HeapTuple tuple;
+
+	mine_and_now.curcid = cid + 1;
+	view->lenient = true;
+	b.used = number_table(view->cxt, "customer_segmentation slots in use", sizeof(UsedSlots));
+	b.sequences = number_table(view->cxt, "customer_segmentation sequences", sizeof(LastSequence));
+	record_scan_begin(&scan, rel, SnapshotAny);
+	while ((tuple = record_scan_next(&scan)) != NULL)
+	{
+		StoreRecord *rec;
+
+		CHECK_FOR_INTERRUPTS();
+		note_used(&b, tuple);
+		if (!record_scan_visible(&scan, SnapshotSelf))
+			continue;
+		rec = record_parse(rel, tuple);
+		rec->deletable = record_scan_visible(&scan, &mine);
+		rec->own_now = !rec->deletable && TransactionIdIsCurrentTransactionId(rec->xmin);
+		rec->own_later = rec->own_now && !record_scan_visible(&scan, &mine_and_now);
+		rec->settled = (rec->flags & STORE_FLAG_MOVED) == 0 || !TransactionIdIsNormal(rec->xmin) ||
+					   GlobalVisCheckRemovableXid(rel, rec->xmin);
+		builder_add(&b, rec);
+	}
+	record_scan_end(&scan);
+	build(&b);
+	set_sequences(&b);
+	MemoryContextSwitchTo(old);
+	return view;
+}
+
+static void
+add_delta_totals(Relation rel, StoreCell *cell, StoreRecord *rec, bool lenient)
+{
+	CsegTotals change[CSEG_SLOTS];
+	uint64 slots;
+	const uint8 *cell_bytes;
+	size_t cell_len;
+	const uint8 *body = store_body(rel, rec);
+
+	store_delta_parts(rel, rec, body, change, &slots, &cell_bytes, &cell_len);
+	for (int s = 0; s < CSEG_SLOTS; s++)
+	{
+		if ((slots & (UINT64CONST(1) << s)) == 0)
+			continue;
+		if (cell->group->instance[s] == NULL && lenient)
+			continue;
+		if (cell->group->instance[s] == NULL)
+			record_corrupt(rel, &rec->tid, "it changes the totals of an instance that is missing");
+		cseg_totals_add(&cell->group->instance[s]->totals, &change[s]);
+	}
+	if (body != rec->inline_body)
+		pfree(unconstify(uint8 *, body) - VARHDRSZ);
+}
+
+/*
+ * Where VACUUM calls, nothing holds back the removal of what a snapshot may still want, so the records seen may not
+ * fit together: no cross-checks, and bodies in TOAST (deltas of bulk changes) are left out.
+ */
+double
+store_estimate_rows(Relation rel, Snapshot snapshot)
+{
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation estimate", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	RecordScan scan;
+	HeapTuple tuple;
+	double rows = 0;
+
+	record_scan_begin(&scan, rel, snapshot);
+	while ((tuple = record_scan_next(&scan)) != NULL)
+	{
+		StoreRecord *rec = record_parse(rel, tuple);
+
+		if (rec->kind == STORE_INSTANCE && rec->inline_body)
+		{
+			StoreInstance inst = {.rec = rec};
+
+			decode_instance(rel, &inst);
+			rows += (double) inst.stored.rows;
+		}
+		else if (rec->kind == STORE_DELTA && rec->inline_body)
+		{
+			CsegTotals change[CSEG_SLOTS];
+			uint64 slots;
+			const uint8 *bytes;
+			size_t len;
+
+			store_delta_parts(rel, rec, rec->inline_body, change, &slots, &bytes, &len);
+			for (int s = 0; s < CSEG_SLOTS; s++)
+				if (slots & (UINT64CONST(1) << s))
+					rows += (double) change[s].rows;
+		}
+		pfree(rec);
+	}
+	record_scan_end(&scan);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return Max(rows, 0);
+}
+
+void
+store_view_totals(Relation rel, StoreView *view)
+{
+	MemoryContext old;
+
+	if (view->has_totals)
+		return;
+	old = MemoryContextSwitchTo(view->cxt);
+	for (int i = 0; i < view->n_instances; i++)
+		view->instances[i]->totals = view->instances[i]->stored;
+	for (int i = 0; i < view->n_cells; i++)
+		for (int d = 0; d < view->cells[i]->n_deltas; d++)
+			add_delta_totals(rel, view->cells[i], view->cells[i]->deltas[d], view->lenient);
+	view->rows = 0;
+	for (int i = 0; i < view->n_instances; i++)
+		view->rows += view->instances[i]->totals.rows;
+	view->has_totals = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- cells --------------------------------------------------------------------------------------------------- */
+
+/* The cell bytes of a base or delta. */
+static const uint8 *
+cell_bytes(Relation rel, const StoreRecord *rec, size_t *len)
+{
+	const uint8 *body = store_body(rel, rec);
+	const uint8 *bytes;
+	CsegTotals change[CSEG_SLOTS];
+	uint64 slots;
+
+	*len = rec->body_len;
+	if (rec->kind == STORE_BASE)
+		return body;
+	store_delta_parts(rel, rec, body, change, &slots, &bytes, len);
+	return bytes;
+}
+
+CsegCell *
+store_read_delta(Relation rel, const StoreRecord *rec)
+{
+	size_t len;
+	const uint8 *bytes = cell_bytes(rel, rec, &len);
+	CsegCell *cell;
+
+	CSEG_CALL(rel, cseg_cell_decode(&cell, bytes, len, &err));
+	return cell;
+}
+
+static void
+apply_part(Relation rel, CsegCell *state, CsegCell *part, StoreOwner *part_owner, bool touch)
+{
+	store_owner_set(part_owner, part);
+	CSEG_CALL(rel, cseg_cell_apply(state, part, touch, &err));
+	store_owner_set(part_owner, NULL);
+}
+
+typedef struct CellReading
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	StoreOwner *state;
+	StoreOwner *part;
+} CellReading;
+
+static void
+start_reading(CellReading *r)
+{
+	r->cxt = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cell", ALLOCSET_DEFAULT_SIZES);
+	r->old = MemoryContextSwitchTo(r->cxt);
+	r->state = store_owner_new(r->cxt, cseg_cell_free);
+	r->part = store_owner_new(r->cxt, cseg_cell_free);
+}
+
+static CsegCell *
+end_reading(CellReading *r)
+{
+	CsegCell *state = store_owner_release(r->state);
+
+	MemoryContextSwitchTo(r->old);
+	MemoryContextDelete(r->cxt);
+	return state;
+}
+
+CsegCell *
+store_read_cell(Relation rel, const StoreCell *cell, bool touch_own)
+{
+	CellReading r;
+	CsegCell *state;
+
+	start_reading(&r);
+	if (cell->base)
+		state = store_read_delta(rel, cell->base);
+	else
+		CSEG_CALL(rel, cseg_cell_new(&state, &err));
+	store_owner_set(r.state, state);
+	for (int i = 0; i < cell->n_deltas; i++)
+		apply_part(rel, state, store_read_delta(rel, cell->deltas[i]), r.part, touch_own && cell->deltas[i]->own_now);
+	return end_reading(&r);
+}
+
+static CsegCell *
+read_range(Relation rel, const StoreRecord *rec, uint16 low_first, uint16 low_last)
+{
+	size_t len;
+	const uint8 *bytes = cell_bytes(rel, rec, &len);
+	CsegCell *cell;
+
+	CSEG_CALL(rel, cseg_cell_decode_range(&cell, bytes, len, low_first, low_last, &err));
+	return cell;
+}
+
+CsegCell *
+store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last)
+{
+	CellReading r;
+	CsegCell *state;
+
+	start_reading(&r);
+	if (cell->base)
+		state = read_range(rel, cell->base, low_first, low_last);
+	else
+		CSEG_CALL(rel, cseg_cell_new(&state, &err));
+	store_owner_set(r.state, state);
+	for (int i = 0; i < cell->n_deltas; i++)
+		apply_part(rel, state, read_range(rel, cell->deltas[i], low_first, low_last), r.part, false);
+	return end_reading(&r);
+}

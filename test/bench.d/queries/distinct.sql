@@ -1,0 +1,1 @@
+SELECT segment_id, count(DISTINCT customer_identity) FROM :t GROUP BY 1

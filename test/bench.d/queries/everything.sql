@@ -1,0 +1,1 @@
+SELECT count(*), sum(total_revenue) FROM :t
