@@ -13,8 +13,13 @@ EXTENSION = customer_segmentation
 MODULE_big = customer_segmentation
 PGFILEDESC = "customer_segmentation - table access method for customer segments"
 
-DATA = sql/customer_segmentation--1.0.sql \
-       sql/customer_segmentation--0.9--1.0.sql
+# The install script is made of parts, in this order; version 0.9 had the first one alone.
+INSTALL_FIRST = sql/install/relation.sql
+INSTALL_SINCE_0_9 = \
+	sql/install/care.sql
+
+DATA_built = sql/customer_segmentation--1.0.sql \
+	sql/customer_segmentation--0.9--1.0.sql
 
 # ---- objects: every source file is named here; test/layer-check compares the list with the folders ----------
 
@@ -101,8 +106,24 @@ $(OBJS): $(firstword $(MAKEFILE_LIST))
 
 -include $(OBJS:.o=.d)
 
-src/exports.txt: $(DATA) test/symbol-check
-	$(srcdir)/test/symbol-check --exports $(addprefix $(srcdir)/,$(DATA)) >$@
+# install-script VERSION-WORDS COMMAND PARTS
+define install_script
+{ printf '%s\n' '-- customer_segmentation $(1)' \
+    '-- complain if script is sourced in psql, rather than via $(2)' \
+    '\echo Use "$(2) customer_segmentation$(3)" to load this file. \quit'; \
+  for part in $(addprefix $(srcdir)/,$(4)); do echo; cat $$part || exit; done; } >$@.tmp && mv $@.tmp $@
+endef
+
+sql/customer_segmentation--1.0.sql: $(INSTALL_FIRST) $(INSTALL_SINCE_0_9) Makefile
+	mkdir -p sql
+	@$(call install_script,1.0,CREATE EXTENSION,,$(INSTALL_FIRST) $(INSTALL_SINCE_0_9))
+
+sql/customer_segmentation--0.9--1.0.sql: $(INSTALL_SINCE_0_9) Makefile
+	mkdir -p sql
+	@$(call install_script,0.9 to 1.0,ALTER EXTENSION, UPDATE,$(INSTALL_SINCE_0_9))
+
+src/exports.txt: $(DATA_built) test/symbol-check
+	$(srcdir)/test/symbol-check --exports $(DATA_built) >$@
 
 CORE_MAKE = $(MAKE) -C $(srcdir)/test/core
 FUZZ_SECONDS ?= 60

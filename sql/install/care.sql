@@ -1,7 +1,3 @@
--- customer_segmentation 0.9 to 1.0
--- complain if script is sourced in psql, rather than via ALTER EXTENSION
-\echo Use "ALTER EXTENSION customer_segmentation UPDATE" to load this file. \quit
-
 -- Care.
 
 CREATE FUNCTION customer_segmentation.storage_info(

@@ -1,7 +1,3 @@
--- customer_segmentation 1.0
--- complain if script is sourced in psql, rather than via CREATE EXTENSION
-\echo Use "CREATE EXTENSION customer_segmentation" to load this file. \quit
-
 CREATE SCHEMA customer_segmentation;
 GRANT USAGE ON SCHEMA customer_segmentation TO PUBLIC;
 
@@ -47,37 +43,3 @@ COMMENT ON COLUMN @extschema@.customer_segmentation_table.num_of_orders IS 'orde
 COMMENT ON COLUMN @extschema@.customer_segmentation_table.total_revenue IS 'revenue of this customer in that window';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.customer_segmentation_table', '');
-
--- Care.
-
-CREATE FUNCTION customer_segmentation.storage_info(
-	relation regclass DEFAULT '@extschema@.customer_segmentation_table',
-	OUT rows bigint,
-	OUT instances bigint,
-	OUT customers bigint,
-	OUT groups bigint,
-	OUT cells bigint,
-	OUT bases bigint,
-	OUT deltas bigint,
-	OUT group_bytes bigint,
-	OUT instance_bytes bigint,
-	OUT base_bytes bigint,
-	OUT delta_bytes bigint,
-	OUT dictionary_bytes bigint,
-	OUT total_bytes bigint,
-	OUT bytes_per_row double precision)
-AS 'MODULE_PATHNAME', 'customer_segmentation_storage_info'
-LANGUAGE C STABLE STRICT
-SET search_path = pg_catalog, pg_temp;
-
-COMMENT ON FUNCTION customer_segmentation.storage_info(regclass)
-IS 'how a table is stored: rows, instances, customers, and bytes by kind of record';
-
-CREATE FUNCTION customer_segmentation.verify(relation regclass DEFAULT '@extschema@.customer_segmentation_table')
-RETURNS SETOF text
-AS 'MODULE_PATHNAME', 'customer_segmentation_verify'
-LANGUAGE C VOLATILE STRICT
-SET search_path = pg_catalog, pg_temp;
-
-COMMENT ON FUNCTION customer_segmentation.verify(regclass)
-IS 'checks every record, blob, count and sum of a table; one row per problem, none when it is sound';
