@@ -195,7 +195,7 @@ public:
 	bool touched(uint32_t group, uint8_t slot, uint32_t ordinal) const;
 	void growth(CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t *count);
 	void resolve(CsegDict *dict);
-	void settle(const volatile int *stop);
+	void settle(const CsegStop *stop);
 	size_t bytes() const;
 
 	std::vector<StagedRow> rows;
@@ -210,7 +210,7 @@ private:
 	Values values_of(const StagedRow &row, Cell &to) const;
 	CsegCell &cell_for(uint64_t cell_key);
 	void sort_rows();
-	size_t settle_cell(size_t begin, const volatile int *stop);
+	size_t settle_cell(size_t begin, const CsegStop *stop);
 	void forget_texts();
 
 	struct FreeBytes {
@@ -399,7 +399,7 @@ CsegCell &Batch::cell_for(uint64_t cell_key) {
 }
 
 // Moves the run of rows of one cell that starts at `begin` into the cell, or none of them; returns its end.
-size_t Batch::settle_cell(size_t begin, const volatile int *stop) {
+size_t Batch::settle_cell(size_t begin, const CsegStop *stop) {
 	const uint64_t cell_key = key_cell(rows[begin].key);
 	size_t end = begin;
 	while (end < rows.size() && key_cell(rows[end].key) == cell_key)
@@ -422,7 +422,7 @@ size_t Batch::settle_cell(size_t begin, const volatile int *stop) {
 }
 
 // Interrupted, it keeps the rows that are in no cell yet: calling it again goes on.
-void Batch::settle(const volatile int *stop) {
+void Batch::settle(const CsegStop *stop) {
 	if (!texts.empty())
 		throw std::logic_error("identities are pending");
 	if (rows.size() >= UINT32_MAX)
@@ -520,7 +520,7 @@ CsegCode cseg_batch_resolve(CsegBatch *batch, CsegDict *dict, CsegError *err) {
 	return guard(err, [&] { batch->batch.resolve(dict); });
 }
 
-CsegCode cseg_batch_settle(CsegBatch *batch, const volatile int *stop, CsegError *err) {
+CsegCode cseg_batch_settle(CsegBatch *batch, const CsegStop *stop, CsegError *err) {
 	return guard(err, [&] { batch->batch.settle(stop); });
 }
 

@@ -358,7 +358,7 @@ void Cell::unstage() {
 	staged_sorted = true;
 }
 
-void Cell::settle(const volatile int *stop) {
+void Cell::settle(const CsegStop *stop) {
 	if (staged.empty())
 		return;
 	if (!staged_sorted) // stable: the order of changes to one row matters
@@ -658,7 +658,7 @@ CsegCode cseg_cell_remove(CsegCell *cell, uint16_t low, uint8_t slot, bool moved
 	return stage_row(cell, low, slot, moved ? Op::move : Op::remove, nullptr, err);
 }
 
-CsegCode cseg_cell_settle(CsegCell *cell, const volatile int *stop, CsegError *err) {
+CsegCode cseg_cell_settle(CsegCell *cell, const CsegStop *stop, CsegError *err) {
 	return guard(err, [&] { cell->settle(stop); });
 }
 

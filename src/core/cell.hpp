@@ -191,7 +191,7 @@ public:
 	// Stages a change; v of removals is ignored. Wide values must be in staged_pool.
 	void stage(uint16_t low, uint8_t slot, Op op, const Values &v);
 	void unstage(); // forgets staged changes
-	void settle(const volatile int *stop);
+	void settle(const CsegStop *stop);
 	void apply(const Cell &delta, bool touch);
 	size_t bytes() const;
 

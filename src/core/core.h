@@ -10,8 +10,8 @@
  *  - Output buffers belong to the caller: ask for the size, allocate, let the core fill.
  *  - Objects are created by cseg_X_new and freed by cseg_X_free, which never fails and accepts NULL.
  *  - Bytes given to a decoder are untrusted: what is malformed gives CSEG_CORRUPT, never a crash.
- *  - `stop`, where there is one, is polled in long loops; non-zero makes the function return CSEG_CANCELLED
- *    with the object still valid (unchanged, or to be freed). It may be NULL.
+ *  - `stop`, where there is one, is polled in long loops; a flag that is set makes the function return
+ *    CSEG_CANCELLED with the object still valid (unchanged, or to be freed). It may be NULL.
  */
 #ifndef CSEG_CORE_H
 #define CSEG_CORE_H
@@ -34,6 +34,12 @@ typedef enum CsegCode {
 	CSEG_CANCELLED, /* the stop flag was set */
 	CSEG_BUG        /* misuse, or a fault of the core */
 } CsegCode;
+
+/* Who waits for an end: flags that a signal handler sets. All of them last as long as the calls they are passed to. */
+typedef struct CsegStop {
+	const volatile int *cancel;
+	const volatile int *terminate;
+} CsegStop;
 
 typedef struct CsegError {
 	CsegCode code;
@@ -145,7 +151,7 @@ CsegCode cseg_cell_insert(CsegCell *cell, uint16_t low, uint8_t slot, const Cseg
 CsegCode cseg_cell_update(CsegCell *cell, uint16_t low, uint8_t slot, const CsegValue v[CSEG_MEASURES],
 						  CsegError *err);
 CsegCode cseg_cell_remove(CsegCell *cell, uint16_t low, uint8_t slot, bool moved, CsegError *err);
-CsegCode cseg_cell_settle(CsegCell *cell, const volatile int *stop, CsegError *err);
+CsegCode cseg_cell_settle(CsegCell *cell, const CsegStop *stop, CsegError *err);
 
 /* state := (state without delta's removed rows) overlaid with delta's set rows. touch: mark the rows that the
  * delta sets or removes as touched in the state (cseg_cell_touched). A base is applied to an empty cell the same way.
@@ -278,7 +284,7 @@ CsegCode cseg_batch_growth(CsegBatch *batch, CsegDict *dict, const uint8_t **byt
 /* Gives every staged row of a pending identity its ordinal. CSEG_BUG if dict still lacks one. */
 CsegCode cseg_batch_resolve(CsegBatch *batch, CsegDict *dict, CsegError *err);
 /* Moves staged rows into cells (deltas), one per (group, container). No identity may be pending. */
-CsegCode cseg_batch_settle(CsegBatch *batch, const volatile int *stop, CsegError *err);
+CsegCode cseg_batch_settle(CsegBatch *batch, const CsegStop *stop, CsegError *err);
 /* The settled cells, ordered by (group, container). They belong to the batch. */
 uint32_t cseg_batch_cells(const CsegBatch *batch);
 CsegCell *cseg_batch_cell(CsegBatch *batch, uint32_t i, uint32_t *group, uint32_t *container);

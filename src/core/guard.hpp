@@ -43,8 +43,8 @@ template <class F> CsegCode guard(CsegError *err, F &&body) noexcept {
 	}
 }
 
-inline void check_stop(const volatile int *stop) {
-	if (stop != nullptr && *stop != 0)
+inline void check_stop(const CsegStop *stop) {
+	if (stop != nullptr && (*stop->cancel != 0 || *stop->terminate != 0))
 		throw Cancelled();
 }
 

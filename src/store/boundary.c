@@ -33,7 +33,7 @@ store_core_error(const CsegError *err, Relation rel)
 		break;
 	case CSEG_CANCELLED:
 		CHECK_FOR_INTERRUPTS();
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement: an interrupt is pending")));
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement due to user request")));
 		break;
 	case CSEG_OK:
 	case CSEG_BUG:
@@ -43,11 +43,19 @@ store_core_error(const CsegError *err, Relation rel)
 	pg_unreachable();
 }
 
-const volatile int *
+/*
+ * Only what ends the statement: InterruptPending is also set by messages of parallel workers, barriers and catch-up
+ * requests, after which a statement goes on. Nothing where interrupts are held off.
+ */
+const CsegStop *
 store_stop_flag(void)
 {
-	StaticAssertStmt(sizeof(sig_atomic_t) == sizeof(int), "the stop flag is read as an int");
-	return (const volatile int *) &InterruptPending;
+	static const CsegStop stop = {(const volatile int *) &QueryCancelPending, (const volatile int *) &ProcDiePending};
+
+	StaticAssertStmt(sizeof(sig_atomic_t) == sizeof(int), "the stop flags are read as ints");
+	if (InterruptHoldoffCount != 0 || QueryCancelHoldoffCount != 0 || CritSectionCount != 0)
+		return NULL;
+	return &stop;
 }
 
 struct StoreOwner

@@ -31,8 +31,8 @@ COMPAT_NORETURN extern void store_core_error(const CsegError *err, Relation rel)
 			store_core_error(&err, rel); \
 	} while (0)
 
-/* The core's stop flag: set when an interrupt is pending. */
-extern const volatile int *store_stop_flag(void);
+/* The core's stop flag: set when the statement is to end. NULL while interrupts are held off. */
+extern const CsegStop *store_stop_flag(void);
 
 /* A context owns a core object: freed when the context is reset or deleted, also on errors. */
 typedef struct StoreOwner StoreOwner;

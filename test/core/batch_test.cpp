@@ -296,10 +296,14 @@ TEST(Batch, InterruptedSettleGoesOn) {
 	const BatchPtr b = make_batch();
 	for (uint32_t who = 0; who < 100000; who += 7)
 		insert(b, 1, 1, who, row(who));
-	volatile int stop = 1;
+	volatile int cancel = 0, terminate = 1;
+	const CsegStop stop = {&cancel, &terminate};
 	CsegError err;
 	EXPECT_EQ(cseg_batch_settle(b.get(), &stop, &err), CSEG_CANCELLED);
-	stop = 0;
+	terminate = 0;
+	cancel = 1;
+	EXPECT_EQ(cseg_batch_settle(b.get(), &stop, &err), CSEG_CANCELLED);
+	cancel = 0;
 	EXPECT_EQ(cseg_batch_settle(b.get(), &stop, &err), CSEG_OK);
 	EXPECT_EQ(contents(b).size(), 100000u / 7 + 1);
 }

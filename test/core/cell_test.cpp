@@ -296,10 +296,14 @@ TEST(Cell, RefusesWhatIsNoAddressOrValue) {
 TEST(Cell, SettleStopsAndGoesOn) {
 	const CellPtr cell = make_cell();
 	insert(cell, 1, 1, row(1, 1));
-	volatile int stop = 1;
+	volatile int cancel = 0, terminate = 1;
+	const CsegStop stop = {&cancel, &terminate};
 	CsegError err;
 	EXPECT_EQ(cseg_cell_settle(cell.get(), &stop, &err), CSEG_CANCELLED);
-	stop = 0;
+	terminate = 0;
+	cancel = 1;
+	EXPECT_EQ(cseg_cell_settle(cell.get(), &stop, &err), CSEG_CANCELLED);
+	cancel = 0;
 	EXPECT_EQ(cseg_cell_settle(cell.get(), &stop, &err), CSEG_OK);
 	EXPECT_EQ(contents(cell).size(), 1u);
 }
