@@ -16,7 +16,8 @@ PGFILEDESC = "customer_segmentation - table access method for customer segments"
 # The install script is made of parts, in this order; version 0.9 had the first one alone.
 INSTALL_FIRST = sql/install/relation.sql
 INSTALL_SINCE_0_9 = \
-	sql/install/care.sql
+	sql/install/care.sql \
+	sql/install/moment.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql

@@ -23,6 +23,9 @@ static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
+/* Read by customer_segmentation.as_of(); a setting, so that parallel workers know it and an abort takes it back. */
+static char *as_of = NULL;
+
 /* The statements that are being executed, innermost first. */
 typedef struct Running
 {
@@ -129,6 +132,10 @@ define_settings(void)
 	DefineCustomBoolVariable("customer_segmentation.enable_custom_scan",
 							 "Lets the planner skip instances and customers by the conditions of a query.", NULL,
 							 &plan_enable_custom_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("customer_segmentation.as_of",
+							   "The moment for which definitions of segments are evaluated; empty for now.",
+							   "A run sets it for the time that the definition takes. Set it to try a definition by hand.",
+							   &as_of, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("customer_segmentation");
 }
 
