@@ -132,10 +132,10 @@ define_settings(void)
 	DefineCustomBoolVariable("customer_segmentation.enable_custom_scan",
 							 "Lets the planner skip instances and customers by the conditions of a query.", NULL,
 							 &plan_enable_custom_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("customer_segmentation.as_of",
-							   "The moment for which definitions of segments are evaluated; empty for now.",
-							   "A run sets it for the time that the definition takes. Set it to try a definition by hand.",
-							   &as_of, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"customer_segmentation.as_of", "The moment for which definitions of segments are evaluated; empty for now.",
+		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &as_of, "",
+		PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("customer_segmentation");
 }
 

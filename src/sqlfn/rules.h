@@ -14,15 +14,15 @@
 typedef struct RulesQuery
 {
 	/*
-	 * One SELECT of customer_identity text, num_of_orders bigint, total_revenue numeric: a row per member. Values of the
-	 * rules are $1 ... $nargs; the moment is customer_segmentation.as_of(), so the same query serves every moment.
+	 * One SELECT of customer_identity text, num_of_orders bigint, total_revenue numeric: a row per member. Values of
+	 * the rules are $1 ... $nargs; the moment is customer_segmentation.as_of(), so the same query serves every moment.
 	 */
 	char *sql;
 	int nargs;
 	Oid *argtypes;
 	Datum *values;
-	char *nulls; /* 'n' or ' ', as SPI takes them */
-	List *depends_on; /* segments whose newest instance the rules ask for: C strings, each once */
+	char *nulls;         /* 'n' or ' ', as SPI takes them */
+	List *depends_on;    /* segments whose newest instance the rules ask for: C strings, each once */
 	char *current_state; /* JSON path of the first rule on an attribute that has no history; NULL if there is none */
 } RulesQuery;
 
