@@ -35,7 +35,8 @@ typedef enum CsegCode {
 	CSEG_BUG        /* misuse, or a fault of the core */
 } CsegCode;
 
-/* Who waits for an end: flags that a signal handler sets. All of them last as long as the calls they are passed to. */
+/* Who waits for an end: flags that a signal handler sets. All of them last as long as the calls they are passed to.
+ */
 typedef struct CsegStop {
 	const volatile int *cancel;
 	const volatile int *terminate;
