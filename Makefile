@@ -17,7 +17,8 @@ PGFILEDESC = "customer_segmentation - table access method for customer segments"
 INSTALL_FIRST = sql/install/relation.sql
 INSTALL_SINCE_0_9 = \
 	sql/install/care.sql \
-	sql/install/moment.sql
+	sql/install/moment.sql \
+	sql/install/segments.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -41,6 +42,13 @@ OBJS_C = \
 	src/plan/scan.o \
 	src/sqlfn/care.o \
 	src/sqlfn/open.o \
+	src/sqlfn/segment_catalog.o \
+	src/sqlfn/segment_define.o \
+	src/sqlfn/segment_definition.o \
+	src/sqlfn/segment_run.o \
+	src/sqlfn/segment_schedule.o \
+	src/sqlfn/segment_store.o \
+	src/sqlfn/segment_views.o \
 	src/store/boundary.o \
 	src/store/dict.o \
 	src/store/record.o \

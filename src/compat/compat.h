@@ -11,11 +11,13 @@
 #include "access/multixact.h"
 #include "access/tableam.h"
 #include "access/visibilitymap.h"
+#include "catalog/pg_proc.h"
 #include "commands/explain.h"
 #include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "utils/acl.h"
 #include "utils/rel.h"
 
 #if PG_VERSION_NUM < 150000
@@ -170,6 +172,13 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #else
 #define COMPAT_NORETURN
 #define COMPAT_NORETURN_END pg_attribute_noreturn()
+#endif
+
+/* 16 made one function of the checks of privileges on catalog objects. */
+#if PG_VERSION_NUM >= 160000
+#define compat_proc_aclcheck(proc, role, mode) object_aclcheck(ProcedureRelationId, proc, role, mode)
+#else
+#define compat_proc_aclcheck(proc, role, mode) pg_proc_aclcheck(proc, role, mode)
 #endif
 
 #endif /* CSEG_COMPAT_H */

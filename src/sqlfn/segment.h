@@ -1,0 +1,188 @@
+/*
+ * segment.h
+ *    Segments: what their functions share. README.md tells whose privileges rule where.
+ */
+#ifndef CSEG_SEGMENT_H
+#define CSEG_SEGMENT_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "nodes/pg_list.h"
+#include "pgtime.h"
+#include "utils/jsonb.h"
+#include "utils/tuplestore.h"
+
+#include "sqlfn/rules.h"
+
+/* ---- when (segment_schedule.c) ------------------------------------------------------------------------------ */
+
+typedef enum Schedule
+{
+	SCHEDULE_MANUAL,
+	SCHEDULE_EVERY_HOUR,
+	SCHEDULE_TWICE_A_DAY,
+	SCHEDULE_ONCE_A_DAY,
+	SCHEDULE_ONCE_EVERY_OTHER_DAY,
+	SCHEDULE_ONCE_A_WEEK,
+	SCHEDULE_ONCE_A_MONTH
+} Schedule;
+
+/* A schedule, where it is anchored and by whose clock. */
+typedef struct Timing
+{
+	Schedule schedule;
+	TimestampTz anchor;
+	pg_tz *zone;
+} Timing;
+
+extern Schedule schedule_parse(const char *name); /* 22023 */
+extern pg_tz *schedule_zone(const char *name);    /* 22023 */
+/* The k-th due time; 0 is the anchor, earlier ones are negative. A manual schedule counts days. */
+extern TimestampTz schedule_due(const Timing *timing, int64 k);
+/* The greatest k whose due time is at or before the moment. */
+extern int64 schedule_last(const Timing *timing, TimestampTz moment);
+/* The name of the period that holds the moment, as it follows "segment_id_". */
+extern char *schedule_period(const Timing *timing, TimestampTz moment);
+extern Timestamp schedule_local(const Timing *timing, TimestampTz moment);
+extern void schedule_check_moment(TimestampTz moment); /* 22008 unless it is finite */
+
+/* ---- the catalog (segment_catalog.c) ------------------------------------------------------------------------ */
+
+typedef struct Segment
+{
+	char *segment_id;
+	char *name;
+	char *description; /* or NULL */
+	char *segment_by;
+	char *schedule;
+	char *time_zone;
+	char *definition; /* as given; NULL: rules */
+	char *query;      /* the definition with its names resolved */
+	Jsonb *rules;
+	char *undated; /* why a past moment can't be answered, or NULL */
+	List *depends_on;
+	Oid relation;
+	char *owner_name; /* as it was when the row was written */
+	Oid owner;        /* InvalidOid: there is no such role any more */
+	bool paused;
+	TimestampTz created_at;
+	TimestampTz altered_at;
+	TimestampTz last_due_at; /* DT_NOBEGIN: never */
+	Interval *keep;          /* NULL: for ever */
+	char *keep_every;        /* or NULL */
+	Timing timing;
+} Segment;
+
+/* Constant statements on the catalog's tables, as the extension's owner, with search_path pg_catalog. */
+typedef struct Catalog
+{
+	Oid userid;
+	int sec_context;
+	int guc_level;
+} Catalog;
+
+extern void catalog_enter(Catalog *catalog); /* connects SPI */
+extern void catalog_leave(Catalog *catalog);
+/* One statement; returns the number of rows, which are in SPI_tuptable. nulls may be NULL. */
+extern uint64 catalog_execute(const char *sql, int nargs, const Oid *types, Datum *values, const char *nulls);
+extern Oid catalog_owner(void);
+
+/* Palloc'd in the current context; 42704 if there is none. */
+extern Segment *segment_load(const char *segment_id);
+extern Segment *segment_find(const char *segment_id); /* NULL if there is none */
+extern void segment_insert(Segment *segment);
+extern void segment_update(Segment *segment);
+extern void segment_delete(const Segment *segment);       /* and its marks */
+extern void segment_check_unused(const Segment *segment); /* 2BP01 if rules of another segment refer to it */
+extern void segment_set_last_due(const char *segment_id, TimestampTz due);
+/* Which segments have retention or a schedule, in the order of their creation: C strings. */
+extern List *segment_ids(void);
+
+extern TimestampTz segment_now(void);                    /* the moment of customer_segmentation.as_of() */
+extern char *segment_check_by(char *segment_by);         /* 22023 */
+extern bool segment_is_operator(void);                   /* may the caller run any segment? */
+extern void segment_check_owner(const Segment *segment); /* 42501 unless the caller is a member of its owner */
+extern void segment_check_runner(const Segment *segment);
+extern void segment_check_owner_exists(const Segment *segment);
+
+/* Runs of one segment take turns. A session's lock outlives transactions; waits only if told to. */
+extern bool segment_lock(const char *segment_id, bool session, bool wait);
+extern void segment_unlock_session(const char *segment_id);
+
+/* ---- run records -------------------------------------------------------------------------------------------- */
+
+typedef struct Run
+{
+	int64 run_id;
+	const char *kind; /* manual, scheduled or backfill */
+	TimestampTz as_of;
+	TimestampTz started_at;
+	char *instance_id;
+	int64 rows;
+} Run;
+
+extern void run_insert_started(const Segment *segment, Run *run);
+extern void run_insert_succeeded(const Segment *segment, Run *run);
+extern void run_update_succeeded(const Run *run);
+extern void run_update_failed(int64 run_id, const char *sqlstate, const char *error);
+
+/* Notes how an instance came about: by a backfill, and with what of today's state. */
+extern void mark_instance(const Segment *segment, const char *instance_id, bool backfilled, const char *current_state);
+
+/* ---- definitions (segment_definition.c) --------------------------------------------------------------------- */
+
+/* What a definition says, checked: RulesQuery for both kinds. */
+extern RulesQuery *definition_of(const Segment *segment);
+/* Checks the text of a definition as its owner, and resolves its names: sets query and undated. */
+extern void definition_check(Segment *segment);
+/* Does what is done at the start of a run: plans it and checks the owner's privileges. */
+extern void definition_check_start(const Segment *segment, const RulesQuery *query);
+
+/* Members as a definition gives them. */
+typedef struct Members
+{
+	MemoryContext memory;   /* what all of this is in */
+	Tuplestorestate *store; /* of desc */
+	TupleDesc desc;         /* instance_no, customer_identity, num_of_orders, total_revenue */
+	int64 rows;             /* in all */
+	int64 nulls;            /* rows without an identity, not stored */
+	char *null_row;         /* the first of those, in words */
+	int instances;          /* moments evaluated so far */
+} Members;
+
+/* In the current context, bounded by work_mem, the rest on disk. */
+extern Members *members_begin(void);
+/*
+ * Adds the members at each of the moments, evaluated as the role, read only, and leaves nothing else behind. Returns
+ * the rows of each in counts, if that is not NULL.
+ */
+extern void members_evaluate(Members *members, const RulesQuery *query, const Segment *segment, Oid owner,
+							 const TimestampTz *moments, int n_moments, int64 *counts);
+/* 23502 or 23505, telling how many and showing one. */
+extern void members_check(Members *members, const char *name, bool duplicates_too);
+extern void members_end(Members *members);
+
+/* ---- instances (segment_store.c) ---------------------------------------------------------------------------- */
+
+extern void store_check_relation(const Segment *segment); /* is it one that the owner may store into? */
+extern bool store_is_shared(Oid relation);                /* is it the extension's own? */
+extern Oid store_shared_relation(void);
+extern bool store_has_segment(const Segment *segment);
+/* Replaces the n instances of those moments by the members, in one write. Moments count from 1 in the members. */
+extern void store_instances(const Segment *segment, Members *members, const TimestampTz *moments, char **instance_ids,
+							int n);
+extern int64 store_delete_instances(const Segment *segment, char **instance_ids, int n);
+extern int64 store_delete_segment(const Segment *segment);
+
+extern void segment_report(const char *what, const Segment *segment, int64 n); /* to pg_stat_activity */
+extern void segment_report_end(void);
+
+/* ---- runs (segment_run.c) ----------------------------------------------------------------------------------- */
+
+/* Stores the instance of the period that holds the moment; the segment is locked. Fills the run. */
+extern void segment_run(const Segment *segment, Run *run);
+extern char *segment_instance_name(const Segment *segment, TimestampTz moment);
+
+#endif /* CSEG_SEGMENT_H */
