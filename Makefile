@@ -18,7 +18,8 @@ INSTALL_FIRST = sql/install/relation.sql
 INSTALL_SINCE_0_9 = \
 	sql/install/care.sql \
 	sql/install/moment.sql \
-	sql/install/segments.sql
+	sql/install/segments.sql \
+	sql/install/rules.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -42,6 +43,8 @@ OBJS_C = \
 	src/plan/scan.o \
 	src/sqlfn/care.o \
 	src/sqlfn/open.o \
+	src/sqlfn/rules.o \
+	src/sqlfn/rules_source.o \
 	src/sqlfn/segment_catalog.o \
 	src/sqlfn/segment_define.o \
 	src/sqlfn/segment_definition.o \
@@ -64,6 +67,11 @@ OBJS_CXX = \
 	src/core/cursor.o \
 	src/core/dictionary.o \
 	src/core/dictionary_codec.o \
+	src/core/rules.o \
+	src/core/rules_json.o \
+	src/core/rules_parse.o \
+	src/core/rules_sql.o \
+	src/core/rules_words.o \
 	src/core/totals.o
 
 OBJS = $(OBJS_C) $(OBJS_CXX)

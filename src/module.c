@@ -14,6 +14,7 @@
 #include "am/am.h"
 #include "compat/compat.h"
 #include "plan/plan.h"
+#include "sqlfn/rules.h"
 
 PG_MODULE_MAGIC;
 
@@ -25,6 +26,12 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 /* Read by customer_segmentation.as_of(); a setting, so that parallel workers know it and an abort takes it back. */
 static char *as_of = NULL;
+
+static const struct config_enum_entry rfm_best_options[] = {
+	{"highest", RULES_RFM_HIGHEST, false},
+	{"lowest", RULES_RFM_LOWEST, false},
+	{NULL, 0, false},
+};
 
 /* The statements that are being executed, innermost first. */
 typedef struct Running
@@ -136,6 +143,11 @@ define_settings(void)
 		"customer_segmentation.as_of", "The moment for which definitions of segments are evaluated; empty for now.",
 		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &as_of, "",
 		PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("customer_segmentation.rfm_buckets", "Number of scores of an RFM property in rules.", NULL,
+							&rules_rfm_buckets, 5, 2, CSEG_RULES_BUCKETS, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("customer_segmentation.rfm_best", "Which RFM score is the best one.",
+							 "The best customers bought last, most often and for most.", &rules_rfm_best,
+							 RULES_RFM_HIGHEST, rfm_best_options, PGC_USERSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("customer_segmentation");
 }
 

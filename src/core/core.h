@@ -290,6 +290,166 @@ CsegCode cseg_batch_settle(CsegBatch *batch, const CsegStop *stop, CsegError *er
 uint32_t cseg_batch_cells(const CsegBatch *batch);
 CsegCell *cseg_batch_cell(CsegBatch *batch, uint32_t i, uint32_t *group, uint32_t *container);
 
+/* ---- rules: a segment's rules as JSON, to one query --------------------------------------------------------- */
+
+/*
+ * Rules are parsed and checked against the tables and columns that they may speak of, then compiled to one SELECT.
+ * JSON comes as a flat list of events and nothing of its text gets into the query: values are parameters, and names
+ * are those of the schema.
+ */
+
+typedef struct CsegString {
+	const char *text; /* len bytes of UTF-8 or the caller's encoding; a NUL follows in what the core gives */
+	size_t len;
+} CsegString;
+
+typedef enum CsegJsonKind {
+	CSEG_JSON_NULL = 0,
+	CSEG_JSON_FALSE,
+	CSEG_JSON_TRUE,
+	CSEG_JSON_NUMBER, /* text: decimal digits with an optional sign and point, no exponent */
+	CSEG_JSON_STRING,
+	CSEG_JSON_KEY,
+	CSEG_JSON_OBJECT, /* until CSEG_JSON_END */
+	CSEG_JSON_ARRAY,  /* until CSEG_JSON_END */
+	CSEG_JSON_END
+} CsegJsonKind;
+
+typedef struct CsegJsonEvent {
+	CsegString string; /* of NUMBER, STRING and KEY */
+	uint8_t kind;      /* CsegJsonKind */
+} CsegJsonEvent;
+
+#define CSEG_RULES_DEPTH 64     /* levels of objects and arrays in rules */
+#define CSEG_RULES_FILTERS 200  /* filters in rules */
+#define CSEG_RULES_BUCKETS 1000 /* RFM scores */
+
+typedef enum CsegRuleSource {
+	CSEG_SOURCE_CUSTOMERS = 0,
+	CSEG_SOURCE_ORDERS,
+	CSEG_SOURCE_LINE_ITEMS,
+	CSEG_SOURCE_TAGS,
+	CSEG_SOURCE_SUBSCRIPTIONS,
+	CSEG_SOURCE_CLICKS,
+	CSEG_SOURCE_VISITS,
+	CSEG_SOURCE_CARTS,
+	CSEG_SOURCE_CHECKOUTS,
+	CSEG_SOURCES
+} CsegRuleSource;
+
+typedef enum CsegColumnClass {
+	CSEG_COLUMN_TEXT = 0,
+	CSEG_COLUMN_TEXTS, /* an array of texts */
+	CSEG_COLUMN_NUMBER,
+	CSEG_COLUMN_BOOLEAN,
+	CSEG_COLUMN_INSTANT, /* a moment, as timestamptz has it */
+	CSEG_COLUMN_LOCAL    /* a date or time of day by some clock: date, timestamp */
+} CsegColumnClass;
+
+const char *cseg_rules_source_name(CsegRuleSource source);
+
+/* What a column is for its source. Any other name that a source maps is a property, of any class. */
+typedef struct CsegRuleRole {
+	const char *name;
+	bool required;
+	uint8_t classes; /* bit set of CsegColumnClass: what the column may be */
+} CsegRuleRole;
+
+/* The roles of a source; the last one has no name. */
+const CsegRuleRole *cseg_rules_roles(CsegRuleSource source);
+
+/* A column that a source maps. Texts must outlive cseg_rules_compile. */
+typedef struct CsegRuleColumn {
+	const char *role;
+	const char *sql;    /* the column's name, quoted */
+	const char *suffix; /* what makes an expression of its class of it: "" or a cast */
+	uint8_t source;     /* CsegRuleSource */
+	uint8_t cls;        /* CsegColumnClass */
+	bool unique;        /* no two rows have the same value */
+	bool not_null;
+} CsegRuleColumn;
+
+typedef struct CsegRuleSchema {
+	const char *relation[CSEG_SOURCES]; /* schema and name, quoted; NULL: the source is not set */
+	const CsegRuleColumn *columns;
+	size_t n_columns;
+	bool by_email;         /* segment_by */
+	bool cast_customer_id; /* the columns of customer_id differ in type: compare them as texts */
+	bool cast_email;
+	bool cast_order_id;
+	const char *time_zone;
+	uint32_t rfm_buckets;
+	bool rfm_lowest_best;
+} CsegRuleSchema;
+
+/* What there is to know of a segment that the rules ask for. */
+typedef struct CsegRuleSegment {
+	const char *instances; /* the table that it is stored in, quoted */
+	const char *time_zone; /* the clock of its instance_created_date */
+	bool by_email;
+} CsegRuleSegment;
+
+typedef enum CsegRuleFault {
+	CSEG_RULE_SOUND = 0,
+	CSEG_RULE_INVALID,  /* the rules are not what they should be */
+	CSEG_RULE_NO_SOURCE /* a source or one of its columns is not set */
+} CsegRuleFault;
+
+/* Texts belong to the rules. */
+typedef struct CsegRuleProblem {
+	CsegRuleFault fault;
+	const char *path; /* JSON path */
+	const char *message;
+	const char *hint; /* "" if there is none */
+} CsegRuleProblem;
+
+typedef enum CsegRuleType {
+	CSEG_PARAM_TEXT = 0,
+	CSEG_PARAM_TEXTS,
+	CSEG_PARAM_NUMBER,
+	CSEG_PARAM_NUMBERS,
+	CSEG_PARAM_BOOLEAN,
+	CSEG_PARAM_DATE,
+	CSEG_PARAM_LOCAL,   /* timestamp */
+	CSEG_PARAM_INSTANT, /* timestamptz */
+	CSEG_PARAM_INTERVAL
+} CsegRuleType;
+
+typedef struct CsegRuleParam {
+	const CsegString *values; /* one, save for arrays */
+	size_t n;
+	uint8_t type; /* CsegRuleType */
+} CsegRuleParam;
+
+/* Where a parameter stands in the query. */
+typedef struct CsegRuleReference {
+	size_t offset;
+	size_t len;
+	uint32_t param; /* from 1; 0: the moment */
+} CsegRuleReference;
+
+/* Everything pointed to belongs to the rules. */
+typedef struct CsegRuleQuery {
+	CsegString sql; /* parameters are $1, ...; the moment is customer_segmentation.as_of() */
+	const CsegRuleParam *params;
+	size_t n_params;
+	const CsegRuleReference *references;
+	size_t n_references;
+	const char *current_state; /* JSON path of the first filter that depends on what has no history; or NULL */
+} CsegRuleQuery;
+
+typedef struct CsegRules CsegRules;
+
+/* Rules that are not sound are no error here: problem->fault says so, and what else there is in *out is nothing. */
+CsegCode cseg_rules_parse(CsegRules **out, const CsegJsonEvent *events, size_t n_events, const CsegRuleSchema *schema,
+						  CsegRuleProblem *problem, CsegError *err);
+void cseg_rules_free(void *rules);
+/* The segments that they ask for, each once. Belongs to the rules. */
+CsegCode cseg_rules_segments(CsegRules *rules, const CsegString **ids, size_t *n, CsegError *err);
+/* segments: as many as cseg_rules_segments gives. The schema is the same as for parse. */
+CsegCode cseg_rules_compile(CsegRules *rules, const CsegRuleSchema *schema, const CsegRuleSegment *segments,
+							CsegRuleQuery *query, CsegRuleProblem *problem, CsegError *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -379,13 +379,7 @@ definition_of(const Segment *segment)
 	RulesQuery *query;
 
 	if (segment->rules)
-	{
-#pragma weak rules_compile
-		if (!rules_compile)
-			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("rules are not compiled in this build")));
-		return rules_compile(segment->rules, segment->segment_by, segment->owner, segment->relation,
-							 segment->time_zone);
-	}
+		return rules_compile(segment->rules, segment->segment_by, segment->owner, segment->time_zone);
 	query = palloc0(sizeof(RulesQuery));
 	query->sql = segment->query;
 	query->current_state = segment->undated;

@@ -1,0 +1,18 @@
+/*
+ * rules_source.h
+ *    Sources: which tables and columns of the user's the rules speak of.
+ */
+#ifndef CSEG_RULES_SOURCE_H
+#define CSEG_RULES_SOURCE_H
+
+#include "postgres.h"
+
+#include "core/core.h"
+
+/*
+ * Fills the schema with a role's sources, as the catalog has them now; everything palloc'd in the current context.
+ * 55000 where a relation or column that a source names is gone.
+ */
+extern void rules_load_sources(Oid owner, CsegRuleSchema *schema);
+
+#endif /* CSEG_RULES_SOURCE_H */
