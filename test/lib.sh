@@ -73,6 +73,22 @@ cs_root_prefix() {
 	fi
 }
 
+cs_apt_update() {
+	local prefix log
+	if [ "$CS_APT_UPDATED" = 1 ] || ! command -v apt-get >/dev/null || ! prefix=$(cs_root_prefix); then
+		return 0
+	fi
+	log=$(mktemp)
+	cs_say "Updating the package lists"
+	# shellcheck disable=SC2086 # a prefix of several words
+	if ! $prefix DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		cs_say "apt-get update failed; going on with the lists as they are"
+	fi
+	rm -f "$log"
+	CS_APT_UPDATED=1
+}
+
 # Installs Debian packages, or names them and stops with 2.
 cs_install() {
 	local prefix log
@@ -85,16 +101,8 @@ cs_install() {
 		fi
 		exit 2
 	fi
+	cs_apt_update
 	log=$(mktemp)
-	if [ "$CS_APT_UPDATED" = 0 ]; then
-		cs_say "Updating the package lists"
-		# shellcheck disable=SC2086 # a prefix of several words
-		if ! $prefix DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1; then
-			tail -n 20 "$log" >&2
-			cs_say "apt-get update failed; going on with the lists as they are"
-		fi
-		CS_APT_UPDATED=1
-	fi
 	cs_say "Installing packages: $*"
 	# shellcheck disable=SC2086
 	if ! $prefix DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
@@ -118,6 +126,15 @@ cs_has_fuzzer() {
 	return $rc
 }
 
+# The first Boost with flat maps is 1.81; bookworm has it beside its default, later releases have a newer default.
+cs_boost_package() {
+	if command -v apt-cache >/dev/null && apt-cache show libboost1.81-dev >/dev/null 2>&1; then
+		echo libboost1.81-dev
+	else
+		echo libboost-dev
+	fi
+}
+
 # The Debian packages for what a purpose lacks on this machine, one a line.
 cs_missing() {
 	case $1 in
@@ -128,7 +145,7 @@ cs_missing() {
 		command -v perl >/dev/null || echo perl
 		cs_has_header zstd.h || echo libzstd-dev
 		cs_has_header xxhash.h || echo libxxhash-dev
-		cs_has_header boost/version.hpp || echo libboost-dev
+		cs_has_header boost/unordered/unordered_flat_map.hpp || cs_boost_package
 		# included by some of the server's headers
 		cs_has_header unicode/ucol.h || echo libicu-dev
 		;;
@@ -159,12 +176,17 @@ cs_missing() {
 cs_need() {
 	local purpose
 	local -a packages=()
-	for purpose; do
-		mapfile -t -O "${#packages[@]}" packages < <(cs_missing "$purpose")
+	local pass
+	for pass in first known; do
+		packages=()
+		for purpose; do
+			mapfile -t -O "${#packages[@]}" packages < <(cs_missing "$purpose")
+		done
+		[ "${#packages[@]}" -gt 0 ] || return 0
+		# Which package serves may depend on the lists, which a fresh machine does not have.
+		[ "$pass" != first ] || cs_apt_update
 	done
-	if [ "${#packages[@]}" -gt 0 ]; then
-		cs_install "${packages[@]}"
-	fi
+	cs_install "${packages[@]}"
 }
 
 # ---- PostgreSQL ---------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ namespace cseg::rules {
 
 struct Json {
 	CsegJsonKind kind = CSEG_JSON_NULL;
-	std::string text;                                  // of a number or a string
-	std::vector<Json> items;                           // of an array
-	std::vector<std::pair<std::string, Json>> members; // of an object
+	std::string text;              // of a number or a string
+	std::vector<Json> items;       // of an array; the values of an object
+	std::vector<std::string> keys; // of an object, one per item
 };
 
 // Rules that are not sound, thrown from where it is noticed to cseg_rules_parse or cseg_rules_compile.

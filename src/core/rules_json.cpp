@@ -77,7 +77,8 @@ private:
 				const CsegJsonEvent &key = next();
 				if (key.kind != CSEG_JSON_KEY)
 					throw std::invalid_argument("a JSON object has a value without a key");
-				json.members.emplace_back(text_of(key), value(depth + 1));
+				json.keys.push_back(text_of(key));
+				json.items.push_back(value(depth + 1));
 			}
 			break;
 		default:

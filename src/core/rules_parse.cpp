@@ -56,9 +56,9 @@ std::string at(const std::string &path, size_t i) {
 }
 
 const Json *find(const Json &object, std::string_view key) {
-	for (size_t i = object.members.size(); i-- > 0;)
-		if (object.members[i].first == key)
-			return &object.members[i].second;
+	for (size_t i = object.keys.size(); i-- > 0;)
+		if (object.keys[i] == key)
+			return &object.items[i];
 	return nullptr;
 }
 
@@ -96,7 +96,7 @@ const std::vector<Json> &need_array(const Json &object, const char *key, const s
 
 // A misspelled key that may be left out would silently change what the rules say.
 void check_keys(const Json &object, std::initializer_list<std::string_view> known, const std::string &path) {
-	for (const auto &[key, value] : object.members)
+	for (const std::string &key : object.keys)
 		if (std::find(known.begin(), known.end(), key) == known.end()) {
 			std::string list;
 			for (std::string_view word : known)
