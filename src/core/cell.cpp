@@ -771,6 +771,34 @@ CsegCode cseg_cell_has_moved(CsegCell *cell, bool *moved, CsegError *err) {
 	});
 }
 
+CsegCode cseg_cell_members(CsegCell *cell, uint64_t slots, uint64_t bits[CSEG_MEMBER_WORDS], CsegError *err) {
+	return guard(err, [&] {
+		const Matrix &m = settled(cell);
+		for (size_t i = 0; i < m.size(); i++)
+			bits[m.low[i] / 64u] |= static_cast<uint64_t>((m.set[i] & slots) != 0) << (m.low[i] % 64u);
+	});
+}
+
+CsegCode cseg_cell_arrays(CsegCell *cell, CsegArrays *arrays, CsegError *err) {
+	return guard(err, [&] {
+		const Matrix &m = settled(cell);
+		*arrays = {};
+		arrays->n_entries = static_cast<uint32_t>(m.size());
+		arrays->n_events = static_cast<uint32_t>(m.event_key.size());
+		arrays->low = m.low.data();
+		arrays->mask = m.set.data();
+		for (size_t k = 0; k < CSEG_MEASURES; k++) {
+			arrays->first_num[k] = m.first_num[k].data();
+			arrays->first_tag[k] = m.first_tag[k].data();
+		}
+		arrays->event_end = m.events_end.data();
+		arrays->event_key = m.event_key.data();
+		arrays->event_tag = m.event_tag.data();
+		arrays->event_num = m.event_num.data();
+		arrays->pool = m.pool.data();
+	});
+}
+
 CsegCode cseg_cell_totals(CsegCell *cell, CsegTotals totals[CSEG_SLOTS], uint64_t *slots, CsegError *err) {
 	return guard(err, [&] {
 		const Matrix &m = settled(cell);

@@ -182,6 +182,37 @@ CsegCode cseg_cell_touched(CsegCell *cell, uint16_t low, uint8_t slot, bool *tou
 CsegCode cseg_cell_removed(CsegCell *cell, uint16_t low, uint8_t slot, bool *removed, bool *moved, CsegError *err);
 CsegCode cseg_cell_has_moved(CsegCell *cell, bool *moved, CsegError *err);
 
+/* Sets in bits (bit = low) every customer with a row in any of the slots. Bits already set stay: cells of one
+ * container add up. */
+#define CSEG_MEMBER_WORDS (CSEG_CONTAINER_SIZE / 64)
+CsegCode cseg_cell_members(CsegCell *cell, uint64_t slots, uint64_t bits[CSEG_MEMBER_WORDS], CsegError *err);
+
+/*
+ * The decoded arrays themselves, for work that goes over many customers. Read-only; they belong to the cell and hold
+ * until it is changed or freed. Entry i is a customer: its rows are in mask[i] (0 only in a delta), its measures
+ * begin with first[m] at its first slot and change with the events event_end[i - 1] .. event_end[i] - 1 (from 0 for
+ * i = 0), ascending by slot. A value lasts, over gaps in the mask too, to the slot of the next event of its measure.
+ *
+ *    event key: slot in bits 2..7, measure in bits 0..1
+ *    tag:       scale in bits 3..7, CsegValueKind in bits 0..2
+ *    num:       mantissa of a CSEG_DECIMAL; of a CSEG_WIDE: its bytes are pool[num >> 32 ..], num & 0xFFFFFFFF long
+ */
+typedef struct CsegArrays {
+	uint32_t n_entries;
+	uint32_t n_events;
+	const uint16_t *low;
+	const uint64_t *mask;
+	const int64_t *first_num[CSEG_MEASURES];
+	const uint8_t *first_tag[CSEG_MEASURES];
+	const uint32_t *event_end;
+	const uint8_t *event_key;
+	const uint8_t *event_tag;
+	const int64_t *event_num;
+	const uint8_t *pool;
+} CsegArrays;
+
+CsegCode cseg_cell_arrays(CsegCell *cell, CsegArrays *arrays, CsegError *err);
+
 /* Totals by slot of the set rows; totals[s] of slots not in *slots are untouched. */
 CsegCode cseg_cell_totals(CsegCell *cell, CsegTotals totals[CSEG_SLOTS], uint64_t *slots, CsegError *err);
 /* What applying delta to state changes in the totals, by slot. state may be NULL (empty). */

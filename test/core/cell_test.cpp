@@ -738,6 +738,95 @@ TEST(CellCursor, GoesBackAndForth) {
 	EXPECT_EQ(cseg_cursor_seek(cursor.get(), 64, 7, &view, &err), CSEG_BUG);
 }
 
+// ---- arrays and members ---------------------------------------------------------------------------------------
+
+// What the arrays say of a row, read as core.h describes them.
+std::optional<Text> row_of(const CsegArrays &a, uint32_t entry, unsigned slot) {
+	if (!(a.mask[entry] >> slot & 1))
+		return std::nullopt;
+	Text text;
+	for (unsigned m = 0; m < CSEG_MEASURES; m++) {
+		int64_t num = a.first_num[m][entry];
+		uint8_t tag = a.first_tag[m][entry];
+		for (uint32_t e = entry == 0 ? 0 : a.event_end[entry - 1]; e < a.event_end[entry]; e++)
+			if ((a.event_key[e] & 3u) == m && a.event_key[e] >> 2 <= static_cast<int>(slot)) {
+				num = a.event_num[e];
+				tag = a.event_tag[e];
+			}
+		CsegValue v{};
+		v.kind = tag & 7u;
+		v.scale = tag >> 3;
+		if (v.kind == CSEG_WIDE) {
+			v.wide = a.pool + (static_cast<uint64_t>(num) >> 32);
+			v.wide_len = static_cast<uint32_t>(num);
+		} else {
+			v.mantissa = num;
+		}
+		text[m] = text_of(v);
+	}
+	return text;
+}
+
+CsegArrays arrays_of(const CellPtr &cell) {
+	CsegArrays a;
+	CsegError err;
+	must(cseg_cell_arrays(cell.get(), &a, &err), err);
+	return a;
+}
+
+TEST(CellArrays, OfAnEmptyCell) {
+	const CsegArrays a = arrays_of(make_cell());
+	EXPECT_EQ(a.n_entries, 0u);
+	EXPECT_EQ(a.n_events, 0u);
+}
+
+TEST(CellArrays, HoldEveryRow) {
+	const std::string long_number = "123456789012345678901";
+	const CellPtr cell = make_cell();
+	Random random(11);
+	Model model;
+	for (int i = 0; i < 3000; i++) {
+		const unsigned low = random.below(500);
+		const unsigned slot = random.below(CSEG_SLOTS);
+		Row r = row(static_cast<int64_t>(random.below(3)), static_cast<int64_t>(random.below(5)));
+		if (random.below(10) == 0)
+			r.v[CSEG_M_REVENUE] = random.below(2) == 0 ? wide(long_number) : other(CSEG_NULL);
+		update(cell, low, slot, r);
+		model[{static_cast<uint16_t>(low), static_cast<uint8_t>(slot)}] = text_of(r.v);
+	}
+	const CsegArrays a = arrays_of(cell);
+	Model seen;
+	for (uint32_t i = 0; i < a.n_entries; i++)
+		for (unsigned slot = 0; slot < CSEG_SLOTS; slot++)
+			if (const auto text = row_of(a, i, slot))
+				seen[{a.low[i], static_cast<uint8_t>(slot)}] = *text;
+	EXPECT_EQ(seen, model);
+	EXPECT_EQ(a.event_end[a.n_entries - 1], a.n_events);
+}
+
+TEST(CellMembers, OfSomeSlots) {
+	const CellPtr cell = make_cell();
+	insert(cell, 0, 0, row(1, 1));
+	insert(cell, 63, 63, row(1, 1));
+	insert(cell, 64, 1, row(1, 1));
+	insert(cell, 64, 2, row(1, 1));
+	insert(cell, 32767, 2, row(1, 1));
+	std::vector<uint64_t> bits(CSEG_MEMBER_WORDS);
+	std::vector<uint64_t> expected(CSEG_MEMBER_WORDS);
+	CsegError err;
+	must(cseg_cell_members(cell.get(), 0, bits.data(), &err), err);
+	EXPECT_EQ(bits, expected);
+	must(cseg_cell_members(cell.get(), UINT64_C(1) << 63 | 1, bits.data(), &err), err);
+	expected[0] = UINT64_C(1) << 63 | 1;
+	EXPECT_EQ(bits, expected);
+	// Adds to what is there.
+	bits[7] = expected[7] = 4;
+	must(cseg_cell_members(cell.get(), 6, bits.data(), &err), err);
+	expected[1] = 1;
+	expected[CSEG_MEMBER_WORDS - 1] = UINT64_C(1) << 63;
+	EXPECT_EQ(bits, expected);
+}
+
 TEST(CellCodec, ManyBlocksAndRanges) {
 	Random r(11);
 	Model model;
