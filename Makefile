@@ -19,7 +19,8 @@ INSTALL_SINCE_0_9 = \
 	sql/install/care.sql \
 	sql/install/moment.sql \
 	sql/install/segments.sql \
-	sql/install/rules.sql
+	sql/install/rules.sql \
+	sql/install/keep.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -48,6 +49,8 @@ OBJS_C = \
 	src/sqlfn/segment_catalog.o \
 	src/sqlfn/segment_define.o \
 	src/sqlfn/segment_definition.o \
+	src/sqlfn/segment_mark.o \
+	src/sqlfn/segment_retention.o \
 	src/sqlfn/segment_run.o \
 	src/sqlfn/segment_schedule.o \
 	src/sqlfn/segment_store.o \

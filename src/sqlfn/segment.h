@@ -128,8 +128,28 @@ extern void run_insert_succeeded(const Segment *segment, Run *run);
 extern void run_update_succeeded(const Run *run);
 extern void run_update_failed(int64 run_id, const char *sqlstate, const char *error);
 
+/* ---- marks of instances (segment_mark.c) ------------------------------------------------------------------- */
+
+typedef struct StoredInstance
+{
+	char *instance_id;
+	char *segment_id;
+	Timestamp created; /* instance_created_date */
+	bool pinned;
+	bool backfilled;
+	int64 rows;
+} StoredInstance;
+
 /* Notes how an instance came about: by a backfill, and with what of today's state. */
 extern void mark_instance(const Segment *segment, const char *instance_id, bool backfilled, const char *current_state);
+extern void mark_backfilled(const Segment *segment, char **instance_ids, int n, const char *current_state);
+extern void mark_pinned(Oid relation, const char *instance_id, bool pinned);
+extern void marks_remove(Oid relation, char **instance_ids, int n);
+extern void marks_remove_segment(const Segment *segment);
+/* Removes marks of what is not stored any more, given all of the segment's instances; and of tables that are gone. */
+extern void marks_forget_missing(const Segment *segment, const StoredInstance *instances, int n);
+/* Fills in pinned and backfilled. */
+extern void marks_read(Oid relation, StoredInstance *instances, int n);
 
 /* ---- definitions (segment_definition.c) --------------------------------------------------------------------- */
 
@@ -173,8 +193,13 @@ extern bool store_has_segment(const Segment *segment);
 /* Replaces the n instances of those moments by the members, in one write. Moments count from 1 in the members. */
 extern void store_instances(const Segment *segment, Members *members, const TimestampTz *moments, char **instance_ids,
 							int n);
-extern int64 store_delete_instances(const Segment *segment, char **instance_ids, int n);
+/* And their marks. */
+extern int64 store_drop_instances(const Segment *segment, char **instance_ids, int n);
 extern int64 store_delete_segment(const Segment *segment);
+/* The segment's instances, or all of the table's if it has no id, from the newest to the oldest; from metadata alone.
+ */
+extern StoredInstance *store_list_instances(const Segment *segment, int *n);
+extern void store_check_listing(const Segment *segment); /* may they be listed for its owner? */
 
 extern void segment_report(const char *what, const Segment *segment, int64 n); /* to pg_stat_activity */
 extern void segment_report_end(void);
@@ -184,5 +209,13 @@ extern void segment_report_end(void);
 /* Stores the instance of the period that holds the moment; the segment is locked. Fills the run. */
 extern void segment_run(const Segment *segment, Run *run);
 extern char *segment_instance_name(const Segment *segment, TimestampTz moment);
+
+/* ---- retention (segment_retention.c) ------------------------------------------------------------------------ */
+
+/*
+ * Drops the instances that the segment's retention lets go at that moment, never pinned ones nor the newest; returns
+ * how many. In the caller's transaction, with the segment locked. Does nothing where no retention is set.
+ */
+extern int64 segment_apply_retention(const Segment *segment, TimestampTz as_of);
 
 #endif /* CSEG_SEGMENT_H */

@@ -576,31 +576,6 @@ run_update_failed(int64 run_id, const char *sqlstate, const char *error)
 				 lengthof(types), types, values, NULL);
 }
 
-/* ---- marks of instances ------------------------------------------------------------------------------------- */
-
-/* A run takes back what a backfill had marked; a pin stays. */
-void
-mark_instance(const Segment *segment, const char *instance_id, bool backfilled, const char *current_state)
-{
-	Oid types[] = {OIDOID, TEXTOID, BOOLOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(segment->relation), CStringGetTextDatum(instance_id), BoolGetDatum(backfilled),
-					  current_state ? CStringGetTextDatum(current_state) : (Datum) 0};
-	char nulls[] = {' ', ' ', ' ', current_state ? ' ' : 'n', '\0'};
-
-	if (backfilled || current_state)
-		execute_once(
-			"INSERT INTO customer_segmentation.segment_instance_mark (relation, segment_instance_id, backfilled, "
-			"current_state) VALUES ($1, $2, $3, $4) ON CONFLICT (relation, segment_instance_id) DO UPDATE "
-			"SET backfilled = $3, current_state = $4",
-			lengthof(types), types, values, nulls);
-	else
-		execute_once("WITH gone AS (DELETE FROM customer_segmentation.segment_instance_mark WHERE relation = $1 AND "
-					 "segment_instance_id = $2 AND NOT pinned) "
-					 "UPDATE customer_segmentation.segment_instance_mark SET backfilled = false, current_state = NULL "
-					 "WHERE relation = $1 AND segment_instance_id = $2 AND pinned",
-					 2, types, values, NULL);
-}
-
 Oid
 store_shared_relation(void)
 {

@@ -287,6 +287,7 @@ customer_segmentation_drop_segment(PG_FUNCTION_ARGS)
 		segment_check_owner_exists(segment);
 		store_check_relation(segment);
 		store_delete_segment(segment);
+		marks_remove_segment(segment);
 	}
 	segment_delete(segment);
 	PG_RETURN_VOID();

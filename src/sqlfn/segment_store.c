@@ -26,9 +26,11 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "am/am.h"
+#include "sqlfn/sqlfn.h"
 
 /* ---- progress ----------------------------------------------------------------------------------------------- */
 
@@ -162,7 +164,7 @@ delete_instances(const Segment *segment, char **instance_ids, int n)
 }
 
 int64
-store_delete_instances(const Segment *segment, char **instance_ids, int n)
+store_drop_instances(const Segment *segment, char **instance_ids, int n)
 {
 	Catalog place;
 	int64 rows;
@@ -170,6 +172,7 @@ store_delete_instances(const Segment *segment, char **instance_ids, int n)
 	enter(&place, segment);
 	rows = delete_instances(segment, instance_ids, n);
 	catalog_leave(&place);
+	marks_remove(segment->relation, instance_ids, n);
 	return rows;
 }
 
@@ -246,6 +249,111 @@ insert_members(const Segment *segment, Members *members, const TimestampTz *mome
 			table_name(segment->relation)),
 		lengthof(types), types, values, NULL);
 }
+
+/* ---- what is stored ----------------------------------------------------------------------------------------- */
+
+static int
+newest_first(const void *a, const void *b)
+{
+	const StoredInstance *x = a;
+	const StoredInstance *y = b;
+
+	if (x->created != y->created)
+		return x->created > y->created ? -1 : 1;
+	return -strcmp(x->instance_id, y->instance_id);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const StoredInstance *) a)->instance_id, ((const StoredInstance *) b)->instance_id);
+}
+
+/* Rows of one instance that differ in another dimension are in several places. */
+static int
+merge_parts(StoredInstance *instances, int n)
+{
+	int kept = 0;
+
+	qsort(instances, n, sizeof(StoredInstance), by_name);
+	for (int i = 0; i < n; i++)
+	{
+		if (kept == 0 || by_name(&instances[kept - 1], &instances[i]) != 0)
+		{
+			instances[kept++] = instances[i];
+			continue;
+		}
+		instances[kept - 1].rows += instances[i].rows;
+		instances[kept - 1].created = Max(instances[kept - 1].created, instances[i].created);
+	}
+	qsort(instances, kept, sizeof(StoredInstance), newest_first);
+	return kept;
+}
+
+static StoredInstance *
+list_stored(const Segment *segment, Relation rel, MemoryContext memory, int *n)
+{
+	text *segment_id = segment->segment_id ? cstring_to_text(segment->segment_id) : NULL;
+	AmReader *reader = am_reader_acquire(rel, GetActiveSnapshot());
+	StoredInstance *list;
+
+	store_view_totals(rel, reader->view);
+	MemoryContextSwitchTo(memory);
+	list = palloc0(sizeof(StoredInstance) * Max(reader->view->n_instances, 1));
+	*n = 0;
+	for (int i = 0; i < reader->view->n_instances; i++)
+	{
+		const StoreInstance *instance = reader->view->instances[i];
+
+		if (instance->totals.rows == 0 ||
+			(segment_id && !store_text_equal(instance->group->dims.segment_id, segment_id)))
+			continue;
+		list[(*n)++] = (StoredInstance){
+			.instance_id = text_to_cstring(instance->dims.segment_instance_id),
+			.segment_id = text_to_cstring(instance->group->dims.segment_id),
+			.created = instance->dims.instance_created_date,
+			.rows = (int64) instance->totals.rows,
+		};
+	}
+	am_reader_release(reader);
+	return list;
+}
+
+/* The privileges are those of the role that writes. What this transaction has written is there. */
+StoredInstance *
+store_list_instances(const Segment *segment, int *n)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	Catalog place;
+	Relation rel;
+	StoredInstance *list;
+
+	enter(&place, segment);
+	rel = sqlfn_open(segment->relation, AccessShareLock);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	am_flush_before_read(rel, GetActiveSnapshot());
+	list = list_stored(segment, rel, memory, n);
+	PopActiveSnapshot();
+	table_close(rel, AccessShareLock);
+	catalog_leave(&place);
+	MemoryContextSwitchTo(memory);
+	*n = merge_parts(list, *n);
+	marks_read(segment->relation, list, *n);
+	return list;
+}
+
+void
+store_check_listing(const Segment *segment)
+{
+	Catalog place;
+
+	enter(&place, segment);
+	table_close(sqlfn_open(segment->relation, AccessShareLock), NoLock);
+	catalog_leave(&place);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------ */
 
 /* The table finds duplicates; only then are they counted. */
 static void
