@@ -40,7 +40,11 @@ OBJS_C = \
 	src/am/scan.o \
 	src/am/slot.o \
 	src/am/write.o \
+	src/plan/clauses.o \
+	src/plan/explain.o \
+	src/plan/keys.o \
 	src/plan/paths.o \
+	src/plan/prune.o \
 	src/plan/scan.o \
 	src/sqlfn/care.o \
 	src/sqlfn/open.o \
@@ -57,6 +61,7 @@ OBJS_C = \
 	src/sqlfn/segment_views.o \
 	src/store/boundary.o \
 	src/store/dict.o \
+	src/store/lookup.o \
 	src/store/record.o \
 	src/store/rewrite.o \
 	src/store/view.o \

@@ -187,18 +187,32 @@ extern TransactionId am_cell_xmin(const StoreCell *cell);
 
 /* ---- scans ----------------------------------------------------------------------------------------------- */
 
+/* Texts that a column must be one of; n < 0: anything. */
+typedef struct AmKeys
+{
+	int n;
+	const text **values;
+} AmKeys;
+
 typedef struct AmFilter
 {
-	/* Instances to read; NULL: all. Called once per instance when the scan starts. */
-	bool (*instance)(void *arg, const StoreGroup *group, const StoreInstance *inst);
+	/* Groups and instances to read; NULL: all. Asked when the filter is set, of what the keys leave: first a group,
+	 * and if it passes each of its instances that has rows. */
+	bool (*group)(void *arg, const StoreGroup *group);
+	bool (*instance)(void *arg, const StoreInstance *inst);
 	void *arg;
-	/* Customers to read; n_identities < 0: all. */
-	int n_identities;
-	const text **identities;
+	bool needs_totals; /* they look at instances' totals */
+	AmKeys segments;
+	AmKeys instances;
+	AmKeys identities;   /* customers to read */
+	bool same_instances; /* as with the scan's filter before: only identities differ */
 } AmFilter;
 
+/* What a scan and its rescans have read and passed over. */
 typedef struct AmScanStats
 {
+	int64 groups_read;
+	int64 groups_skipped;
 	int64 instances_read;
 	int64 instances_skipped;
 	int64 cells_read;
@@ -206,10 +220,15 @@ typedef struct AmScanStats
 	int64 bytes_read;
 } AmScanStats;
 
+#define AM_ALL_COLUMNS ((UINT32_C(1) << AM_COLUMNS) - 1)
+
 extern TableScanDesc am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key,
 								   ParallelTableScanDesc pscan, uint32 flags);
 extern void am_scan_set_filter(TableScanDesc scan, const AmFilter *filter);
-extern const AmScanStats *am_scan_stats(TableScanDesc scan);
+/* Bits by AmColumn: the others are NULL in what the scan returns. Before the first row. */
+extern void am_scan_set_columns(TableScanDesc scan, uint32 columns);
+/* Counts into *stats from now on. */
+extern void am_scan_count_into(TableScanDesc scan, AmScanStats *stats);
 extern void am_scan_end(TableScanDesc scan);
 extern void am_scan_rescan(TableScanDesc scan, struct ScanKeyData *key, bool set_params, bool allow_strat,
 						   bool allow_sync, bool allow_pagemode);

@@ -35,7 +35,11 @@ typedef struct AmScan
 	StoreDict *dict;
 	const AmColumnMap *map;
 	TupleDesc map_desc;
+	uint32 columns;   /* to fill, by AmColumn */
+	uint32 measures;  /* to read, as the core has them */
+	uint64 *by_group; /* slots that the filter's conditions let pass; NULL: not judged */
 	uint64 *wanted;   /* per cell of the view: slots to read; NULL: every live one */
+	MemoryContext mask_cxt;
 	bool by_customer; /* read only the customers in ordinals */
 	int n_ordinals;
 	uint32 *ordinals;                        /* sorted */
@@ -46,7 +50,8 @@ typedef struct AmScan
 	uint32 n_chosen;
 	CsegCell *chosen_cell;
 	bool nothing;
-	AmScanStats stats;
+	AmScanStats own_stats;
+	AmScanStats *stats; /* own or the caller's */
 
 	/* position */
 	bool started;
@@ -200,10 +205,10 @@ enter_cell(AmScan *scan)
 	scan->slot_at = -1;
 	scan->slots = scan->wanted ? slots & scan->wanted[scan->cell_at] : slots;
 	scan->xmin = am_cell_xmin(cell);
-	scan->stats.cells_read++;
-	scan->stats.bytes_read += cell->base ? cell->base->body_len : 0;
+	scan->stats->cells_read++;
+	scan->stats->bytes_read += cell->base ? cell->base->body_len : 0;
 	for (int i = 0; i < cell->n_deltas; i++)
-		scan->stats.bytes_read += cell->deltas[i]->body_len;
+		scan->stats->bytes_read += cell->deltas[i]->body_len;
 }
 
 static void
@@ -230,20 +235,27 @@ seek_chosen(AmScan *scan, int slot)
 		scan->rows.value[m] = scan->chosen_values[m];
 }
 
+static inline bool
+wants(const AmScan *scan, AmColumn column)
+{
+	return (scan->columns & (UINT32_C(1) << column)) != 0;
+}
+
 static void
 enter_slot(AmScan *scan, int slot, bool first_of_cell)
 {
 	if (scan->by_customer)
 		seek_chosen(scan, slot);
 	else
-		CSEG_CALL(scan->base.rs_rd, cseg_cursor_seek(scan->cursor, (uint8_t) slot, 7, &scan->rows, &err));
+		CSEG_CALL(scan->base.rs_rd, cseg_cursor_seek(scan->cursor, (uint8_t) slot, scan->measures, &scan->rows, &err));
 	scan->slot_at = slot;
 	scan->inst = scan->cell->group->instance[slot];
 	scan->block = (scan->cell->cell_no << 6) | (uint32) slot;
 	if (first_of_cell)
 	{
 		reset_numerics(scan, scan->rows.n_entries);
-		pin_texts(scan, scan->cell->container);
+		if (wants(scan, COL_IDENTITY))
+			pin_texts(scan, scan->cell->container);
 	}
 }
 
@@ -428,10 +440,49 @@ fill_dimension(AmScan *scan, TupleTableSlot *slot, int i)
 }
 
 static inline void
+fill_nothing(TupleTableSlot *slot, int i)
+{
+	slot->tts_isnull[i] = true;
+	slot->tts_values[i] = (Datum) 0;
+}
+
+static inline void
+fill_identity(AmScan *scan, TupleTableSlot *slot, int i, uint32 entry)
+{
+	const void *identity;
+
+	if (unlikely(!wants(scan, COL_IDENTITY)))
+	{
+		fill_nothing(slot, i);
+		return;
+	}
+	identity = scan->texts[scan->rows.entry_low[entry]];
+	if (unlikely(identity == NULL))
+		no_identity(scan, scan->rows.entry_low[entry]);
+	slot->tts_values[i] = PointerGetDatum(identity);
+	slot->tts_isnull[i] = false;
+}
+
+static inline void
+fill_revenue(AmScan *scan, TupleTableSlot *slot, int i, uint32 entry)
+{
+	if (unlikely(!wants(scan, COL_REVENUE)))
+		fill_nothing(slot, i);
+	else
+		slot->tts_values[i] = numeric_datum(scan, entry, &slot->tts_isnull[i]);
+}
+
+static inline void
 fill_count(AmScan *scan, TupleTableSlot *slot, int i, int measure, uint32 entry)
 {
-	const CsegValue *v = &scan->rows.value[measure][entry];
+	const CsegValue *v;
 
+	if (unlikely(!wants(scan, COL_CUSTOMERS + measure)))
+	{
+		fill_nothing(slot, i);
+		return;
+	}
+	v = &scan->rows.value[measure][entry];
 	slot->tts_isnull[i] = v->kind == CSEG_NULL;
 	slot->tts_values[i] = Int64GetDatum(v->mantissa);
 }
@@ -454,20 +505,13 @@ am_scan_fill(AmScan *scan, TupleTableSlot *slot, uint32 entry, int natts)
 		scan->dims_natts = natts;
 	}
 	if (attno[COL_IDENTITY] < natts)
-	{
-		const void *identity = scan->texts[scan->rows.entry_low[entry]];
-
-		if (unlikely(identity == NULL))
-			no_identity(scan, scan->rows.entry_low[entry]);
-		slot->tts_values[attno[COL_IDENTITY]] = PointerGetDatum(identity);
-		slot->tts_isnull[attno[COL_IDENTITY]] = false;
-	}
+		fill_identity(scan, slot, attno[COL_IDENTITY], entry);
 	if (attno[COL_CUSTOMERS] < natts)
 		fill_count(scan, slot, attno[COL_CUSTOMERS], CSEG_M_CUSTOMERS, entry);
 	if (attno[COL_ORDERS] < natts)
 		fill_count(scan, slot, attno[COL_ORDERS], CSEG_M_ORDERS, entry);
 	if (attno[COL_REVENUE] < natts)
-		slot->tts_values[attno[COL_REVENUE]] = numeric_datum(scan, entry, &slot->tts_isnull[attno[COL_REVENUE]]);
+		fill_revenue(scan, slot, attno[COL_REVENUE], entry);
 	slot->tts_nvalid = (AttrNumber) natts;
 }
 
@@ -598,6 +642,19 @@ hold_reader(AmScan *scan, Snapshot snapshot)
 	MemoryContextRegisterResetCallback(scan->cxt, callback);
 }
 
+void
+am_scan_set_columns(TableScanDesc sscan, uint32 columns)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	Assert(!scan->started);
+	scan->columns = columns;
+	scan->measures = 0;
+	for (int m = 0; m < CSEG_MEASURES; m++)
+		if (wants(scan, COL_CUSTOMERS + m))
+			scan->measures |= UINT32_C(1) << m;
+}
+
 TableScanDesc
 am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, ParallelTableScanDesc pscan,
 			  uint32 flags)
@@ -621,6 +678,8 @@ am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *ke
 	scan->cell_owner = store_owner_new(cxt, cseg_cell_free);
 	scan->cursor_owner = store_owner_new(cxt, cseg_cursor_free);
 	scan->container = AM_NO_CONTAINER;
+	scan->stats = &scan->own_stats;
+	am_scan_set_columns((TableScanDesc) scan, AM_ALL_COLUMNS);
 	if (flags & (SO_TYPE_SEQSCAN | SO_TYPE_ANALYZE))
 		hold_reader(scan, snapshot);
 	if (flags & SO_TYPE_SEQSCAN)
@@ -681,19 +740,19 @@ allocate_chosen(AmScan *scan, int n)
 }
 
 static void
-find_ordinals(AmScan *scan, const AmFilter *filter, Bitmapset **containers)
+find_ordinals(AmScan *scan, const AmKeys *identities)
 {
 	CsegDict *dict = scan->dict->dict;
 	int n = 0;
 
-	scan->by_customer = filter->n_identities >= 0;
+	scan->by_customer = identities->n >= 0;
 	scan->n_ordinals = 0;
 	if (!scan->by_customer)
 		return;
-	allocate_chosen(scan, filter->n_identities);
-	for (int i = 0; i < filter->n_identities; i++)
+	allocate_chosen(scan, identities->n);
+	for (int i = 0; i < identities->n; i++)
 	{
-		const text *t = filter->identities[i];
+		const text *t = identities->values[i];
 		bool found;
 
 		CSEG_CALL(scan->base.rs_rd, cseg_dict_find(dict, (const uint8_t *) VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t), &found,
@@ -706,60 +765,180 @@ find_ordinals(AmScan *scan, const AmFilter *filter, Bitmapset **containers)
 		if (i > 0 && scan->ordinals[i] == scan->ordinals[i - 1])
 			continue;
 		scan->ordinals[scan->n_ordinals++] = scan->ordinals[i];
-		*containers = bms_add_member(*containers, (int) (scan->ordinals[i] >> CSEG_CONTAINER_BITS));
 	}
 }
 
-/* Instances are judged once each, cells by the instances of their group and by container. */
+/* Which of these instances of a group pass? Groups are numbered as in the view. */
+static void
+judge_group(AmScan *scan, const AmFilter *filter, int g, uint64 slots)
+{
+	StoreGroup *group = scan->reader->view->groups[g];
+
+	slots &= group->live_slots & ~scan->by_group[g];
+	if (slots == 0 || (filter->group && !filter->group(filter->arg, group)))
+		return;
+	for (int s = next_slot(slots, -1); s >= 0; s = next_slot(slots, s))
+	{
+		StoreInstance *inst = group->instance[s];
+
+		/* One without rows is not asked about: an expression may fail on what no row has. */
+		if (filter->needs_totals && inst->totals.rows == 0)
+			continue;
+		if (filter->instance && !filter->instance(filter->arg, inst))
+			continue;
+		scan->by_group[g] |= UINT64CONST(1) << s;
+	}
+}
+
+static int
+group_number(const StoreView *view, const StoreGroup *group)
+{
+	int lo = 0;
+	int hi = view->n_groups - 1;
+
+	while (lo < hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (view->groups[mid]->group_no < group->group_no)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* Whichever keys are fewer lead to the groups; the filter's functions see to the others. */
+static void
+judge_instances(AmScan *scan, const AmFilter *filter)
+{
+	StoreView *view = scan->reader->view;
+	int at;
+
+	if (filter->instances.n >= 0)
+	{
+		for (int i = 0; i < filter->instances.n; i++)
+		{
+			StoreInstance *inst;
+
+			at = -1;
+			while ((inst = store_find_instance(view, filter->instances.values[i], &at)) != NULL)
+				judge_group(scan, filter, group_number(view, inst->group), UINT64CONST(1) << inst->slot);
+		}
+	}
+	else if (filter->segments.n >= 0)
+	{
+		for (int i = 0; i < filter->segments.n; i++)
+		{
+			StoreGroup *group;
+
+			at = -1;
+			while ((group = store_find_segment(view, filter->segments.values[i], &at)) != NULL)
+				judge_group(scan, filter, group_number(view, group), ~UINT64CONST(0));
+		}
+	}
+	else
+	{
+		for (int g = 0; g < view->n_groups; g++)
+			judge_group(scan, filter, g, ~UINT64CONST(0));
+	}
+}
+
+static void
+judge(AmScan *scan, const AmFilter *filter)
+{
+	MemoryContextReset(scan->mask_cxt);
+	scan->by_group = MemoryContextAllocZero(scan->mask_cxt, sizeof(uint64) * Max(scan->reader->view->n_groups, 1));
+	if (filter->needs_totals)
+		store_view_totals(scan->base.rs_rd, scan->reader->view);
+	judge_instances(scan, filter);
+}
+
+static bool
+has_ordinals_of(const AmScan *scan, uint32 container)
+{
+	uint32 from = container << CSEG_CONTAINER_BITS;
+	int lo = 0;
+	int hi = scan->n_ordinals;
+
+	while (lo < hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (scan->ordinals[mid] < from)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < scan->n_ordinals && scan->ordinals[lo] >> CSEG_CONTAINER_BITS == container;
+}
+
+/* The cells of judged groups that have wanted customers. Returns how many. */
+static int64
+choose_cells(AmScan *scan)
+{
+	StoreView *view = scan->reader->view;
+	int64 cells = 0;
+
+	for (int g = 0; g < view->n_groups; g++)
+	{
+		StoreGroup *group = view->groups[g];
+
+		if (scan->by_group[g] == 0)
+			continue;
+		scan->stats->groups_read++;
+		scan->stats->instances_read += pg_popcount64(scan->by_group[g]);
+		for (int i = 0; i < group->n_cells; i++)
+		{
+			if (scan->by_customer && !has_ordinals_of(scan, group->cells[i]->container))
+				continue;
+			scan->wanted[group->cells[i]->at] = scan->by_group[g];
+			cells++;
+		}
+	}
+	return cells;
+}
+
+/* Groups and instances are judged once each, cells by the instances of their group and by container. */
 void
 am_scan_set_filter(TableScanDesc sscan, const AmFilter *filter)
 {
 	AmScan *scan = (AmScan *) sscan;
 	StoreView *view = scan->reader->view;
+	AmScanStats *stats = scan->stats;
+	int64 groups = stats->groups_read;
+	int64 instances = stats->instances_read;
 	MemoryContext old;
-	Bitmapset *containers = NULL;
-	uint64 *by_group;
+	int64 cells = 0;
 
 	rewind_scan(scan);
 	if (scan->filter_cxt == NULL)
+	{
 		scan->filter_cxt = AllocSetContextCreate(scan->cxt, "customer_segmentation filter", ALLOCSET_SMALL_SIZES);
+		scan->mask_cxt = AllocSetContextCreate(scan->cxt, "customer_segmentation masks", ALLOCSET_SMALL_SIZES);
+	}
 	MemoryContextReset(scan->filter_cxt);
 	old = MemoryContextSwitchTo(scan->filter_cxt);
-	by_group = palloc0(sizeof(uint64) * Max(view->n_groups, 1));
-	find_ordinals(scan, filter, &containers);
-	for (int g = 0; g < view->n_groups; g++)
+	find_ordinals(scan, &filter->identities);
+	if (!filter->same_instances)
+		scan->by_group = NULL;
+	scan->wanted = palloc0(sizeof(uint64) * Max(view->n_cells, 1));
+	if (!scan->by_customer || scan->n_ordinals > 0)
 	{
-		StoreGroup *group = view->groups[g];
-
-		for (int s = next_slot(group->live_slots, -1); s >= 0; s = next_slot(group->live_slots, s))
-		{
-			bool keep = filter->instance == NULL || filter->instance(filter->arg, group, group->instance[s]);
-
-			by_group[g] |= keep ? UINT64CONST(1) << s : 0;
-			scan->stats.instances_read += keep;
-			scan->stats.instances_skipped += !keep;
-		}
+		if (scan->by_group == NULL)
+			judge(scan, filter);
+		cells = choose_cells(scan);
 	}
-	scan->wanted = palloc(sizeof(uint64) * Max(view->n_cells, 1));
-	for (int c = 0, g = 0; c < view->n_cells; c++)
-	{
-		StoreCell *cell = view->cells[c];
-
-		if (g >= view->n_groups || view->groups[g] != cell->group)
-			for (g = 0; view->groups[g] != cell->group; g++)
-				;
-		scan->wanted[c] = by_group[g];
-		if (scan->by_customer && !bms_is_member((int) cell->container, containers))
-			scan->wanted[c] = 0;
-		scan->stats.cells_skipped += scan->wanted[c] == 0;
-	}
+	stats->groups_skipped += view->n_groups - (stats->groups_read - groups);
+	stats->instances_skipped += view->n_instances - (stats->instances_read - instances);
+	stats->cells_skipped += view->n_cells - cells;
 	MemoryContextSwitchTo(old);
 }
 
-const AmScanStats *
-am_scan_stats(TableScanDesc sscan)
+void
+am_scan_count_into(TableScanDesc sscan, AmScanStats *stats)
 {
-	return &((AmScan *) sscan)->stats;
+	((AmScan *) sscan)->stats = stats;
 }
 
 /* ---- ANALYZE ------------------------------------------------------------------------------------------------------

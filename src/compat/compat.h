@@ -15,6 +15,7 @@
 #include "commands/explain.h"
 #include "commands/vacuum.h"
 #include "executor/executor.h"
+#include "optimizer/appendinfo.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
@@ -163,6 +164,15 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #define COMPAT_COPY_MINIMAL_EXTRA 0
 #define compat_form_minimal_tuple(slot, extra) \
 	heap_form_minimal_tuple((slot)->tts_tupleDescriptor, (slot)->tts_values, (slot)->tts_isnull)
+#endif
+
+/* 16 takes the relations instead of their members. */
+#if PG_VERSION_NUM >= 160000
+#define compat_adjust_clauses(root, clauses, child) \
+	((List *) adjust_appendrel_attrs_multilevel(root, (Node *) (clauses), child, (child)->top_parent))
+#else
+#define compat_adjust_clauses(root, clauses, child) \
+	((List *) adjust_appendrel_attrs_multilevel(root, (Node *) (clauses), (child)->relids, (child)->top_parent_relids))
 #endif
 
 /* 18 changed how a function without return is declared. */

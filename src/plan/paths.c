@@ -1,10 +1,6 @@
 /*
  * paths.c
- *    Adds custom scan paths where a restriction can skip instances or customers.
- *
- * Clauses only prune: all of them stay in the plan's own filter, so correctness, the order of security levels and
- * re-checks after concurrent changes stay with the executor. A clause that is evaluated early must be promotable past
- * the others.
+ *    Adds custom scan paths: of a table by itself, by the values of others in joins, in parallel.
  */
 #include "plan/plan.h"
 
@@ -26,132 +22,9 @@
 #include "am/am.h"
 #include "compat/compat.h"
 
-#define TEXT_EQUAL_OPERATOR TextEqualOperator
-
 bool plan_enable_custom_scan = true;
 
 static set_rel_pathlist_hook_type previous_hook = NULL;
-
-/* ---- clauses ----------------------------------------------------------------------------------------------------- */
-
-static bool
-is_column(Node *node, Index varno, AttrNumber attno)
-{
-	if (node && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node && IsA(node, Var) && ((Var *) node)->varno == (int) varno && ((Var *) node)->varattno == attno &&
-		   ((Var *) node)->varlevelsup == 0;
-}
-
-static bool
-is_value(Node *node, Index varno)
-{
-	return !bms_is_member((int) varno, pull_varnos(NULL, node)) && !contain_volatile_functions(node) &&
-		   !contain_subplans(node);
-}
-
-Expr *
-plan_identity_value(Expr *clause, Index varno, AttrNumber identity, bool *is_array)
-{
-	List *args;
-	Oid opno;
-	Oid collation;
-	Node *left;
-	Node *right;
-
-	*is_array = false;
-	if (IsA(clause, OpExpr))
-	{
-		opno = ((OpExpr *) clause)->opno;
-		args = ((OpExpr *) clause)->args;
-		collation = ((OpExpr *) clause)->inputcollid;
-	}
-	else if (IsA(clause, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) clause)->useOr)
-	{
-		opno = ((ScalarArrayOpExpr *) clause)->opno;
-		args = ((ScalarArrayOpExpr *) clause)->args;
-		collation = ((ScalarArrayOpExpr *) clause)->inputcollid;
-		*is_array = true;
-	}
-	else
-		return NULL;
-	if (opno != TEXT_EQUAL_OPERATOR || list_length(args) != 2 || !am_collation_is_deterministic(collation))
-		return NULL;
-	left = linitial(args);
-	right = lsecond(args);
-	if (is_column(left, varno, identity) && is_value(right, varno))
-		return (Expr *) right;
-	if (!*is_array && is_column(right, varno, identity) && is_value(left, varno))
-		return (Expr *) left;
-	return NULL;
-}
-
-/* Does the expression speak of dimensions alone? */
-static bool
-is_about_instances(Node *clause, Index varno, const AmColumnMap *map)
-{
-	Bitmapset *attnos = NULL;
-	int x = -1;
-
-	if (contain_volatile_functions(clause) || contain_subplans(clause))
-		return false;
-	pull_varattnos(clause, varno, &attnos);
-	if (bms_is_empty(attnos))
-		return false;
-	while ((x = bms_next_member(attnos, x)) >= 0)
-	{
-		AttrNumber attno = (AttrNumber) (x + FirstLowInvalidHeapAttributeNumber);
-
-		if (attno <= 0 || attno > map->natts)
-			return false;
-		switch ((AmColumn) map->column[attno - 1])
-		{
-		case COL_INSTANCE_DATE:
-		case COL_SCHEDULE:
-		case COL_SEGMENT_BY:
-		case COL_SEGMENT_DATE:
-		case COL_SEGMENT_ID:
-		case COL_INSTANCE_ID:
-		case COL_SEGMENT_NAME:
-			break;
-		default:
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool
-has_other_relations(Node *clause, Index varno)
-{
-	Bitmapset *varnos = pull_varnos(NULL, clause);
-
-	return !bms_is_subset(varnos, bms_make_singleton((int) varno));
-}
-
-static void
-sort_clause(RestrictInfo *rinfo, RelOptInfo *rel, const AmColumnMap *map, Relids outer, PlanClauses *out)
-{
-	AttrNumber identity = map->attno[COL_IDENTITY] + 1;
-	bool is_array;
-
-	if (rinfo->pseudoconstant || !restriction_is_securely_promotable(rinfo, rel))
-		return;
-	if (plan_identity_value(rinfo->clause, rel->relid, identity, &is_array))
-		out->identity = lappend(out->identity, rinfo);
-	else if (is_about_instances((Node *) rinfo->clause, rel->relid, map) &&
-			 (outer || !has_other_relations((Node *) rinfo->clause, rel->relid)))
-		out->instance = lappend(out->instance, rinfo);
-}
-
-static void
-sort_clauses(List *rinfos, RelOptInfo *rel, const AmColumnMap *map, Relids outer, PlanClauses *out)
-{
-	ListCell *lc;
-
-	foreach (lc, rinfos)
-		sort_clause(lfirst_node(RestrictInfo, lc), rel, map, outer, out);
-}
 
 /* ---- costs
  * ----------------------------------------------------------------------------------------------------------- */
@@ -192,8 +65,33 @@ cost_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, const PlanClause
 /* ---- paths
  * ----------------------------------------------------------------------------------------------------------- */
 
+/* The columns that the plan's nodes above need, and the clauses. Physical target lists may name more. */
+static uint32
+columns_needed(RelOptInfo *rel, List *rinfos, const AmColumnMap *map)
+{
+	Bitmapset *attnos = NULL;
+	uint32 columns = 0;
+	int x = -1;
+	ListCell *lc;
+
+	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &attnos);
+	foreach (lc, rinfos)
+		pull_varattnos((Node *) lfirst_node(RestrictInfo, lc)->clause, rel->relid, &attnos);
+	while ((x = bms_next_member(attnos, x)) >= 0)
+	{
+		AttrNumber attno = (AttrNumber) (x + FirstLowInvalidHeapAttributeNumber);
+
+		if (attno == 0)
+			return PLAN_ALL_COLUMNS;
+		if (attno > 0 && attno <= map->natts && map->column[attno - 1] != COL_DROPPED)
+			columns |= PLAN_COLUMN(map->column[attno - 1]);
+	}
+	return columns;
+}
+
 static void
-add_scan_path(PlannerInfo *root, RelOptInfo *rel, const PlanClauses *clauses, ParamPathInfo *param)
+add_scan_path(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map, const PlanClauses *clauses,
+			  ParamPathInfo *param)
 {
 	CustomPath *path = makeNode(CustomPath);
 	List *all = rel->baserestrictinfo;
@@ -207,7 +105,7 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, const PlanClauses *clauses, Pa
 	path->path.parallel_safe = rel->consider_parallel;
 	path->path.rows = param ? param->ppi_rows : rel->rows;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION | CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
-	path->custom_private = list_make2(clauses->instance, clauses->identity);
+	path->custom_private = plan_scan_private(clauses, columns_needed(rel, all, map));
 	path->methods = &plan_scan_path_methods;
 	cost_scan(root, rel, path, clauses, all);
 	add_path(rel, (Path *) path);
@@ -221,55 +119,93 @@ typedef struct ColumnOfRelation
 static bool
 is_wanted_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em, void *arg)
 {
-	return is_column((Node *) em->em_expr, rel->relid, ((ColumnOfRelation *) arg)->attno);
+	return plan_is_column((Node *) em->em_expr, rel->relid, ((ColumnOfRelation *) arg)->attno);
 }
 
-/* One path for each set of outer relations that a join clause on the identity or an instance column needs. */
-static void
-add_join_paths(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+/* Join clauses that would do for pruning if the other side were known. */
+static List *
+join_clauses(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
 {
-	static const AmColumn joinable[] = {COL_IDENTITY, COL_INSTANCE_ID, COL_SEGMENT_ID};
-	List *candidates = list_copy(rel->joininfo);
-	List *seen = NIL;
+	List *clauses = list_copy(rel->joininfo);
+
+	if (!rel->has_eclass_joins)
+		return clauses;
+	for (AmColumn c = 0; c < COL_CUSTOMERS; c++)
+	{
+		ColumnOfRelation arg = {map->attno[c] + 1};
+
+		clauses = list_concat(clauses, generate_implied_equalities_for_column(root, rel, is_wanted_member, &arg,
+																			  rel->lateral_referencers));
+	}
+	return clauses;
+}
+
+static bool
+is_in(List *sets, Relids relids)
+{
 	ListCell *lc;
 
-	for (size_t i = 0; i < lengthof(joinable); i++)
-	{
-		ColumnOfRelation arg = {map->attno[joinable[i]] + 1};
+	foreach (lc, sets)
+		if (bms_equal(lfirst(lc), relids))
+			return true;
+	return false;
+}
 
-		if (rel->has_eclass_joins)
-			candidates = list_concat(candidates, generate_implied_equalities_for_column(
-													 root, rel, is_wanted_member, &arg, rel->lateral_referencers));
-	}
-	foreach (lc, candidates)
+/* More combinations of outer relations than this are not looked at. */
+#define MAX_OUTER_SETS 12
+
+/* The sets of relations that some join clause needs the values of, and unions of two. */
+static List *
+outer_sets(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+{
+	List *sets = NIL;
+	int n;
+	ListCell *lc;
+
+	foreach (lc, join_clauses(root, rel, map))
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
 		PlanClauses one = {NIL, NIL};
-		PlanClauses clauses = {NIL, NIL};
 		Relids outer;
-		ParamPathInfo *param;
-		ListCell *lc2;
-		bool known = false;
 
-		if (!join_clause_is_movable_to(rinfo, rel))
+		if (list_length(sets) >= MAX_OUTER_SETS || !join_clause_is_movable_to(rinfo, rel))
 			continue;
-		sort_clause(rinfo, rel, map, rinfo->clause_relids, &one);
+		plan_sort_clause(rinfo, rel, map, true, &one);
 		if (one.identity == NIL && one.instance == NIL)
 			continue;
 		outer = bms_difference(rinfo->clause_relids, rel->relids);
 		outer = bms_add_members(outer, rel->lateral_relids);
-		if (bms_is_empty(outer))
-			continue;
-		foreach (lc2, seen)
-			known |= bms_equal(lfirst(lc2), outer);
-		if (known)
-			continue;
-		seen = lappend(seen, outer);
-		param = get_baserel_parampathinfo(root, rel, outer);
-		sort_clauses(rel->baserestrictinfo, rel, map, NULL, &clauses);
-		sort_clauses(param->ppi_clauses, rel, map, outer, &clauses);
+		if (!bms_is_empty(outer) && !is_in(sets, outer))
+			sets = lappend(sets, outer);
+	}
+	n = list_length(sets);
+	for (int i = 0; i < n; i++)
+	{
+		for (int j = i + 1; j < n && list_length(sets) < MAX_OUTER_SETS; j++)
+		{
+			Relids both = bms_union(list_nth(sets, i), list_nth(sets, j));
+
+			if (!is_in(sets, both))
+				sets = lappend(sets, both);
+		}
+	}
+	return sets;
+}
+
+static void
+add_join_paths(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+{
+	ListCell *lc;
+
+	foreach (lc, outer_sets(root, rel, map))
+	{
+		ParamPathInfo *param = get_baserel_parampathinfo(root, rel, lfirst(lc));
+		PlanClauses clauses = {NIL, NIL};
+
+		plan_sort_clauses(rel->baserestrictinfo, rel, map, false, &clauses);
+		plan_sort_clauses(param->ppi_clauses, rel, map, true, &clauses);
 		if (clauses.identity || clauses.instance)
-			add_scan_path(root, rel, &clauses, param);
+			add_scan_path(root, rel, map, &clauses, param);
 	}
 }
 
@@ -281,9 +217,10 @@ add_paths(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
 
 	if (!bms_is_empty(rel->lateral_relids))
 		param = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
-	sort_clauses(rel->baserestrictinfo, rel, map, rel->lateral_relids, &clauses);
-	if (clauses.identity || clauses.instance)
-		add_scan_path(root, rel, &clauses, param);
+	plan_sort_clauses(rel->baserestrictinfo, rel, map, false, &clauses);
+	if (param)
+		plan_sort_clauses(param->ppi_clauses, rel, map, true, &clauses);
+	add_scan_path(root, rel, map, &clauses, param);
 	add_join_paths(root, rel, map);
 }
 

@@ -1,60 +1,84 @@
 /*
  * scan.c
- *    The custom scan node: a scan of the access method with a filter on instances and customers.
+ *    The custom scan node: a scan of the access method that skips instances and customers, and the columns that nobody
+ *    asks for.
+ *
+ * Clauses only prune: all of them stay in the plan's own filter, so correctness, the order of security levels and
+ * re-checks after concurrent changes stay with the executor. Nothing that was read from the table at plan time is in
+ * the plan.
  */
 #include "plan/plan.h"
 
+#include "access/parallel.h"
 #include "access/relscan.h"
+#include "access/sysattr.h"
 #include "access/tableam.h"
-#include "catalog/pg_type.h"
-#include "commands/explain.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
 #include "am/am.h"
 #include "compat/compat.h"
+#include "plan/explain.h"
+#include "plan/keys.h"
+#include "plan/prune.h"
 
-typedef struct IdentityValue
+/* What the processes of a parallel scan share: this, then the table's own, then a count for each process. */
+typedef struct SharedScan
 {
-	ExprState *expr;
-	bool is_array;
-} IdentityValue;
+	Size scan_offset;
+	Size stats_offset;
+	int n_stats; /* the leader's is the first */
+} SharedScan;
 
 typedef struct SegmentScanState
 {
 	CustomScanState css;
 	TableScanDesc scan;
+	uint32 columns;
+	List *instance_clauses;
+	List *identity_clauses;
+	PlanPruner *pruner;
+	PlanKeys *segments;
+	PlanKeys *instances;
+	PlanKeys *identities;
+	Bitmapset *instance_params; /* parameters that clauses about instances depend on */
 	bool filtered;
-	ExprState *instance_qual;
-	TupleTableSlot *instance_slot;
+	bool new_instances; /* such a parameter has changed since the filter was set */
 	AmColumnMap *map;
-	int n_identity;
-	IdentityValue *identity;
 	MemoryContext filter_cxt;
+	SharedScan *shared;
+	AmScanStats stats; /* of this process; at the end, of all of them */
 } SegmentScanState;
 
-/* ---- plan
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- plan -------------------------------------------------------------------------------------------------------- */
 
 static Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist, List *clauses,
 					   List *custom_plans);
+static List *reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel);
 static Node *create_state(CustomScan *cscan);
 
 const CustomPathMethods plan_scan_path_methods = {
 	.CustomName = "CustomerSegmentationScan",
 	.PlanCustomPath = plan_scan,
+	.ReparameterizeCustomPathByChild = reparameterize,
 };
 
 static const CustomScanMethods scan_methods = {
 	.CustomName = "CustomerSegmentationScan",
 	.CreateCustomScanState = create_state,
 };
+
+List *
+plan_scan_private(const PlanClauses *clauses, uint32 columns)
+{
+	return list_make3(clauses->instance, clauses->identity, makeInteger((int) columns));
+}
 
 static Plan *
 plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist, List *clauses, List *custom_plans)
@@ -67,19 +91,31 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = best_path->flags;
+	scan->custom_private = list_make2(makeInteger(list_length(instance)), lthird(best_path->custom_private));
 	scan->custom_exprs = list_concat(instance, identity);
-	scan->custom_private = list_make1(makeInteger(list_length(linitial(best_path->custom_private))));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
 
-/* ---- execution
- * ---------------------------------------------------------------------------------------------------------- */
+/* A partitionwise join takes the path of a partition for parameters of another's partition. */
+static List *
+reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel)
+{
+	return list_make3(compat_adjust_clauses(root, linitial(custom_private), child_rel),
+					  compat_adjust_clauses(root, lsecond(custom_private), child_rel), lthird(custom_private));
+}
+
+/* ---- execution --------------------------------------------------------------------------------------------------- */
 
 static void begin_scan(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_scan(CustomScanState *node);
 static void end_scan(CustomScanState *node);
 static void rescan(CustomScanState *node);
+static Size estimate_shared(CustomScanState *node, ParallelContext *pcxt);
+static void initialize_shared(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+static void reinitialize_shared(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+static void initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate);
+static void shutdown_scan(CustomScanState *node);
 static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
 
 static const CustomExecMethods exec_methods = {
@@ -88,6 +124,11 @@ static const CustomExecMethods exec_methods = {
 	.ExecCustomScan = exec_scan,
 	.EndCustomScan = end_scan,
 	.ReScanCustomScan = rescan,
+	.EstimateDSMCustomScan = estimate_shared,
+	.InitializeDSMCustomScan = initialize_shared,
+	.ReInitializeDSMCustomScan = reinitialize_shared,
+	.InitializeWorkerCustomScan = initialize_worker,
+	.ShutdownCustomScan = shutdown_scan,
 	.ExplainCustomScan = explain_scan,
 };
 
@@ -103,32 +144,24 @@ create_state(CustomScan *cscan)
 }
 
 static void
-init_clauses(SegmentScanState *state, CustomScan *cscan)
+init_clauses(SegmentScanState *state, CustomScan *cscan, EState *estate)
 {
-	int n_instance = intVal(linitial(cscan->custom_private));
-	AttrNumber identity = state->map->attno[COL_IDENTITY] + 1;
-	List *instance = NIL;
-	int i = 0;
-	ListCell *lc;
+	PlanState *ps = &state->css.ss.ps;
+	Relation rel = state->css.ss.ss_currentRelation;
+	Index varno = cscan->scan.scanrelid;
+	int n = intVal(linitial(cscan->custom_private));
+	const int16 *attno = state->map->attno;
 
-	state->identity = palloc0(sizeof(IdentityValue) * Max(list_length(cscan->custom_exprs), 1));
-	foreach (lc, cscan->custom_exprs)
-	{
-		Expr *clause = lfirst(lc);
-		Expr *value;
-
-		if (i++ < n_instance)
-		{
-			instance = lappend(instance, clause);
-			continue;
-		}
-		value =
-			plan_identity_value(clause, cscan->scan.scanrelid, identity, &state->identity[state->n_identity].is_array);
-		if (value == NULL)
-			elog(ERROR, "customer_segmentation scan has an identity clause that is none");
-		state->identity[state->n_identity++].expr = ExecInitExpr(value, &state->css.ss.ps);
-	}
-	state->instance_qual = ExecInitQual(instance, &state->css.ss.ps);
+	state->columns = (uint32) intVal(lsecond(cscan->custom_private));
+	state->instance_clauses = list_copy_head(cscan->custom_exprs, n);
+	state->identity_clauses = list_copy_tail(cscan->custom_exprs, n);
+	state->instance_params = pull_paramids((Expr *) state->instance_clauses);
+	state->pruner =
+		plan_pruner_new(state->instance_clauses, varno, state->map, ps,
+						ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &am_slot_ops), ps->ps_ExprContext);
+	state->segments = plan_keys_new(state->instance_clauses, varno, attno[COL_SEGMENT_ID] + 1, ps);
+	state->instances = plan_keys_new(state->instance_clauses, varno, attno[COL_INSTANCE_ID] + 1, ps);
+	state->identities = plan_keys_new(state->identity_clauses, varno, attno[COL_IDENTITY] + 1, ps);
 }
 
 static void
@@ -140,123 +173,69 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	/* Before 16 a custom scan's slot is virtual: take one that the access method can fill as it is asked. */
 	compat_use_table_slot(node, rel, estate);
 	state->map = am_copy_relation_map(rel);
-	init_clauses(state, (CustomScan *) node->ss.ps.plan);
-	state->instance_slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &am_slot_ops);
+	init_clauses(state, (CustomScan *) node->ss.ps.plan, estate);
 	state->filter_cxt =
 		AllocSetContextCreate(estate->es_query_cxt, "customer_segmentation filter values", ALLOCSET_SMALL_SIZES);
 }
 
-static void
-put(TupleTableSlot *slot, int i, const text *t)
-{
-	slot->tts_isnull[i] = t == NULL;
-	slot->tts_values[i] = PointerGetDatum(t);
-}
-
-/* Evaluates the clauses about dimensions on a row that has nothing else. */
 static bool
-instance_passes(void *arg, const StoreGroup *group, const StoreInstance *inst)
+group_passes(void *arg, const StoreGroup *group)
 {
-	SegmentScanState *state = arg;
-	TupleTableSlot *slot = state->instance_slot;
-	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
-	const int16 *attno = state->map->attno;
-	bool pass;
-
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, sizeof(bool) * state->map->natts);
-	put(slot, attno[COL_SCHEDULE], group->dims.schedule);
-	put(slot, attno[COL_SEGMENT_BY], group->dims.segment_by);
-	put(slot, attno[COL_SEGMENT_ID], group->dims.segment_id);
-	put(slot, attno[COL_SEGMENT_NAME], group->dims.segment_name);
-	put(slot, attno[COL_INSTANCE_ID], inst->dims.segment_instance_id);
-	slot->tts_isnull[attno[COL_INSTANCE_DATE]] = false;
-	slot->tts_values[attno[COL_INSTANCE_DATE]] = TimestampGetDatum(inst->dims.instance_created_date);
-	slot->tts_isnull[attno[COL_SEGMENT_DATE]] = !group->dims.has_segment_created;
-	slot->tts_values[attno[COL_SEGMENT_DATE]] = TimestampGetDatum(group->dims.segment_created_date);
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(state->css.ss.ss_currentRelation);
-	econtext->ecxt_scantuple = slot;
-	pass = ExecQual(state->instance_qual, econtext);
-	ResetExprContext(econtext);
-	return pass;
+	return plan_prune_group_passes(((SegmentScanState *) arg)->pruner, group);
 }
 
-static void
-add_identity(AmFilter *filter, int *cap, Datum value)
+static bool
+instance_passes(void *arg, const StoreInstance *inst)
 {
-	if (filter->n_identities == *cap)
-	{
-		*cap = *cap ? *cap * 2 : 8;
-		filter->identities =
-			filter->identities ? repalloc(filter->identities, sizeof(text *) * *cap) : palloc(sizeof(text *) * *cap);
-	}
-	filter->identities[filter->n_identities++] = DatumGetTextPP(value);
+	return plan_prune_instance_passes(((SegmentScanState *) arg)->pruner, inst);
 }
 
-static void
-add_identities(AmFilter *filter, int *cap, const IdentityValue *v, Datum value)
-{
-	Datum *elements;
-	bool *nulls;
-	int n;
-
-	if (!v->is_array)
-	{
-		add_identity(filter, cap, value);
-		return;
-	}
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
-	for (int i = 0; i < n; i++)
-		if (!nulls[i])
-			add_identity(filter, cap, elements[i]);
-}
-
-/*
- * The first identity clause decides which customers are read: the others stay in the filter like all clauses do. One
- * whose value is NULL is true for nobody.
- */
 static void
 set_filter(SegmentScanState *state)
 {
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
-	AmFilter filter = {.n_identities = -1, .arg = state};
+	AmFilter filter = {.arg = state};
 	MemoryContext old;
-	int cap = 0;
 
 	MemoryContextReset(state->filter_cxt);
 	old = MemoryContextSwitchTo(state->filter_cxt);
-	if (state->instance_qual)
-		filter.instance = instance_passes;
-	for (int i = 0; i < state->n_identity; i++)
+	plan_keys_evaluate(state->segments, econtext, &filter.segments);
+	plan_keys_evaluate(state->instances, econtext, &filter.instances);
+	plan_keys_evaluate(state->identities, econtext, &filter.identities);
+	if (!plan_pruner_is_empty(state->pruner))
 	{
-		bool isnull;
-		Datum value;
-
-		value = ExecEvalExpr(state->identity[i].expr, econtext, &isnull);
-		if (!isnull && i > 0)
-			continue;
-		filter.n_identities = 0;
-		if (isnull)
-			break;
-		add_identities(&filter, &cap, &state->identity[i], value);
+		filter.group = group_passes;
+		filter.instance = instance_passes;
+		filter.needs_totals = plan_pruner_needs_totals(state->pruner);
 	}
+	filter.same_instances = !state->new_instances;
 	MemoryContextSwitchTo(old);
 	am_scan_set_filter(state->scan, &filter);
 	state->filtered = true;
+	state->new_instances = false;
+}
+
+static void
+start_scan(SegmentScanState *state, ParallelTableScanDesc shared)
+{
+	Relation rel = state->css.ss.ss_currentRelation;
+
+	state->scan = shared ? table_beginscan_parallel(rel, shared)
+						 : table_beginscan(rel, state->css.ss.ps.state->es_snapshot, 0, NULL);
+	am_scan_set_columns(state->scan, state->columns);
+	am_scan_count_into(state->scan, &state->stats);
 }
 
 static TupleTableSlot *
 next_row(ScanState *node)
 {
 	SegmentScanState *state = (SegmentScanState *) node;
-	EState *estate = node->ps.state;
 
 	if (state->scan == NULL)
-		state->scan = table_beginscan(node->ss_currentRelation, estate->es_snapshot, 0, NULL);
+		start_scan(state, NULL);
 	if (!state->filtered)
 		set_filter(state);
-	if (!table_scan_getnextslot(state->scan, estate->es_direction, node->ss_ScanTupleSlot))
+	if (!table_scan_getnextslot(state->scan, node->ps.state->es_direction, node->ss_ScanTupleSlot))
 		return NULL;
 	return node->ss_ScanTupleSlot;
 }
@@ -289,36 +268,101 @@ rescan(CustomScanState *node)
 {
 	SegmentScanState *state = (SegmentScanState *) node;
 
+	state->new_instances |= bms_overlap(node->ss.ps.chgParam, state->instance_params);
+	state->filtered = false;
 	if (state->scan)
 		table_rescan(state->scan, NULL);
-	state->filtered = false;
 	ExecScanReScan(&node->ss);
 }
 
-/* ---- EXPLAIN
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- in parallel ------------------------------------------------------------------------------------------------- */
+
+static ParallelTableScanDesc
+shared_scan(SharedScan *shared)
+{
+	return (ParallelTableScanDesc) ((char *) shared + shared->scan_offset);
+}
+
+static AmScanStats *
+shared_stats(SharedScan *shared)
+{
+	return (AmScanStats *) ((char *) shared + shared->stats_offset);
+}
+
+static Size
+stats_offset(CustomScanState *node)
+{
+	EState *estate = node->ss.ps.state;
+	Size size = table_parallelscan_estimate(node->ss.ss_currentRelation, estate->es_snapshot);
+
+	return MAXALIGN(add_size(MAXALIGN(sizeof(SharedScan)), size));
+}
+
+static Size
+estimate_shared(CustomScanState *node, ParallelContext *pcxt)
+{
+	return add_size(stats_offset(node), mul_size(sizeof(AmScanStats), (Size) pcxt->nworkers + 1));
+}
+
+static void
+initialize_shared(CustomScanState *node, ParallelContext *pcxt, void *coordinate)
+{
+	SegmentScanState *state = (SegmentScanState *) node;
+	SharedScan *shared = coordinate;
+
+	shared->scan_offset = MAXALIGN(sizeof(SharedScan));
+	shared->stats_offset = stats_offset(node);
+	shared->n_stats = pcxt->nworkers + 1;
+	memset(shared_stats(shared), 0, sizeof(AmScanStats) * (Size) shared->n_stats);
+	table_parallelscan_initialize(node->ss.ss_currentRelation, shared_scan(shared), node->ss.ps.state->es_snapshot);
+	state->shared = shared;
+	start_scan(state, shared_scan(shared));
+}
+
+static void
+reinitialize_shared(CustomScanState *node, ParallelContext *pcxt, void *coordinate)
+{
+	table_parallelscan_reinitialize(node->ss.ss_currentRelation, shared_scan(coordinate));
+}
+
+static void
+initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate)
+{
+	SegmentScanState *state = (SegmentScanState *) node;
+	SharedScan *shared = coordinate;
+
+	start_scan(state, shared_scan(shared));
+	/* Where the leader finds it, whenever it looks. */
+	if (ParallelWorkerNumber + 1 < shared->n_stats)
+		am_scan_count_into(state->scan, &shared_stats(shared)[ParallelWorkerNumber + 1]);
+}
+
+/* The leader, before the shared memory goes. */
+static void
+shutdown_scan(CustomScanState *node)
+{
+	SegmentScanState *state = (SegmentScanState *) node;
+
+	if (state->shared == NULL)
+		return;
+	for (int i = 1; i < state->shared->n_stats; i++)
+		explain_add_stats(&state->stats, &shared_stats(state->shared)[i]);
+	state->shared = NULL;
+}
+
+/* ---- EXPLAIN ----------------------------------------------------------------------------------------------------- */
 
 static void
 explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	SegmentScanState *state = (SegmentScanState *) node;
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	const AmScanStats *stats;
-	List *context = set_deparse_context_plan(es->deparse_cxt, (Plan *) cscan, ancestors);
-	List *shown = NIL;
-	ListCell *lc;
+	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
 
-	foreach (lc, cscan->custom_exprs)
-		shown = lappend(shown, deparse_expression(lfirst(lc), context, es->verbose, false));
-	ExplainPropertyList("Segment Quals", shown, es);
-	if (!es->analyze || state->scan == NULL)
-		return;
-	stats = am_scan_stats(state->scan);
-	ExplainPropertyInteger("Instances Read", NULL, stats->instances_read, es);
-	ExplainPropertyInteger("Instances Skipped", NULL, stats->instances_skipped, es);
-	ExplainPropertyInteger("Cells Read", NULL, stats->cells_read, es);
-	ExplainPropertyInteger("Cells Skipped", NULL, stats->cells_skipped, es);
-	ExplainPropertyInteger("Bytes Read", NULL, stats->bytes_read, es);
+	explain_clauses("Instance Cond", state->instance_clauses, context, es);
+	explain_clauses("Customer Cond", state->identity_clauses, context, es);
+	explain_columns(node->ss.ss_currentRelation, state->map, state->columns, es);
+	if (es->analyze)
+		explain_stats(&state->stats, es);
 }
 
 void

@@ -111,6 +111,7 @@ extern uint32 store_text_hash(const text *t);
 typedef struct StoreCell
 {
 	uint32 cell_no;
+	int at; /* in the view's cells */
 	uint32 container;
 	struct StoreGroup *group;
 	StoreRecord *base; /* may be NULL: deltas only */
@@ -139,6 +140,8 @@ typedef struct StoreGroup
 	uint64 used_slots; /* newest view: slots held by any tuple in any state */
 	uint64 live_slots; /* slots with an instance record in this view */
 	StoreInstance *instance[CSEG_SLOTS];
+	Timestamp first_date; /* of the live instances; of none, the last is before the first */
+	Timestamp last_date;
 	int n_cells;
 	int cap_cells;
 	StoreCell **cells; /* by container */
@@ -159,7 +162,8 @@ typedef struct StoreView
 	int n_records;
 	int64 rows; /* by store_view_totals */
 	bool has_totals;
-	bool lenient; /* of no one moment: only what is locked fits together */
+	bool lenient;               /* of no one moment: only what is locked fits together */
+	struct StoreLookup *lookup; /* see store_find_instance */
 } StoreView;
 
 /* What the snapshot sees, in a new child context of parent. Without bodies of cells and dictionary. */
@@ -173,6 +177,10 @@ extern void store_view_totals(Relation rel, StoreView *view);
 extern double store_estimate_rows(Relation rel, Snapshot snapshot);
 extern StoreCell *store_find_cell(const StoreView *view, uint32 cell_no);
 extern StoreGroup *store_find_group(const StoreView *view, uint32 group_no);
+/* Instances by segment_instance_id, and groups by segment_id: the first with *at = -1, then the others; NULL: no more.
+ * The hash table behind it is made when first asked for. */
+extern StoreInstance *store_find_instance(StoreView *view, const text *segment_instance_id, int *at);
+extern StoreGroup *store_find_segment(StoreView *view, const text *segment_id, int *at);
 extern StoreCell *store_group_cell(const StoreGroup *group, uint32 container);
 
 /* Base and deltas of a cell applied, as a new core object (owned by the caller). touch_own: rows changed by deltas that

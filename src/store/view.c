@@ -398,6 +398,8 @@ build_groups(ViewBuilder *b)
 
 		group->rec = b->recs[STORE_GROUP][i];
 		group->group_no = group->rec->group_no;
+		group->first_date = PG_INT64_MAX;
+		group->last_date = PG_INT64_MIN;
 		if (view->n_groups > 0 && view->groups[view->n_groups - 1]->group_no == group->group_no)
 		{
 			inconsistent(b, group->rec, "its group number is taken");
@@ -436,6 +438,8 @@ build_instances(ViewBuilder *b)
 		decode_instance(b->rel, inst);
 		inst->group->instance[inst->slot] = inst;
 		inst->group->live_slots |= UINT64CONST(1) << inst->slot;
+		inst->group->first_date = Min(inst->group->first_date, inst->dims.instance_created_date);
+		inst->group->last_date = Max(inst->group->last_date, inst->dims.instance_created_date);
 		view->instances[view->n_instances++] = inst;
 	}
 }
@@ -458,6 +462,7 @@ new_cell(ViewBuilder *b, StoreRecord *rec)
 									: palloc(sizeof(StoreCell *) * group->cap_cells);
 	}
 	group->cells[group->n_cells++] = cell;
+	cell->at = b->view->n_cells;
 	b->view->cells[b->view->n_cells++] = cell;
 	return cell;
 }
