@@ -174,6 +174,12 @@ lock_table(WriteRel *wr, LOCKMODE mode, bool conditional)
 	return true;
 }
 
+void
+write_lock_all(WriteRel *wr)
+{
+	(void) lock_table(wr, ExclusiveLock, false);
+}
+
 bool
 write_lock_segment(WriteRel *wr, Relation rel, const text *segment_id, LOCKMODE mode, bool conditional)
 {
@@ -425,6 +431,20 @@ check_instance_seen(Relation rel, const StoreInstance *inst)
 								  text_to_cstring(inst->dims.segment_instance_id), RelationGetRelationName(rel))));
 }
 
+/*
+ * Numbers of customers that a rewrite has given out since our one snapshot mean nobody, or somebody else, to the
+ * dictionary that it sees.
+ */
+static void
+check_dictionary_seen(Relation rel, const StoreView *newest)
+{
+	if (newest->dict_root && beyond_snapshot(newest->dict_root))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent update"),
+						errdetail("Relation \"%s\" was rewritten by a concurrent transaction.",
+								  RelationGetRelationName(rel))));
+}
+
 static InstanceRef *
 find_in_newest(Relation rel, WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g,
 			   const StoreInstanceDims *i)
@@ -493,6 +513,7 @@ resolve_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupD
 
 	write_lock_segment(wr, rel, g->segment_id, ExclusiveLock, false);
 	newest = write_newest(wr, rel, buf->cid);
+	check_dictionary_seen(rel, newest->view);
 	ref = find_in_newest(rel, buf, newest->view, g, i);
 	if (ref)
 		return ref;

@@ -95,6 +95,9 @@ extern void write_forget_all(WriteRel *wr);
 /* Locks. Return false only if conditional and not available. */
 extern bool write_lock_segment(WriteRel *wr, Relation rel, const text *segment_id, LOCKMODE mode, bool conditional);
 
+/* Shuts out every other writer and row locker of the table, to the end of the transaction; readers go on. */
+extern void write_lock_all(WriteRel *wr);
+
 extern WriteBuffer *write_buffer(WriteRel *wr, Relation rel, CommandId cid);
 extern InstanceRef *write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupDims *group,
 								   const StoreInstanceDims *instance);

@@ -206,22 +206,40 @@ store_dict_sync(Relation rel, StoreDict **dict, const StoreView *view, MemoryCon
 
 typedef struct DictRecords
 {
-	StoreRecord **recs;
+	StoreRecord **recs; /* of every generation and in any state, until only the present one is kept */
 	int n;
 	int cap;
-	uint32 next; /* one past the greatest ordinal of any record in any state */
+	uint32 next; /* one past the greatest ordinal of the generation, of a record in any state */
+	bool has_root;
 	uint32 generation;
 } DictRecords;
 
-/*
- * All dictionary records as of now. Ordinals of records in any state count as taken, so that an ordinal never changes
- * its owner while anybody may still look at it.
- */
+/* Ordinals of records in any state count as taken: an ordinal never changes its owner while anybody may look at it. */
+static void
+keep_generation(DictRecords *d, const bool *visible)
+{
+	int n = 0;
+
+	for (int i = 0; i < d->n; i++)
+	{
+		StoreRecord *rec = d->recs[i];
+
+		if (rec->group_no != d->generation)
+			continue;
+		d->next = Max(d->next, rec->a + rec->b);
+		if (visible[i])
+			d->recs[n++] = rec;
+	}
+	d->n = n;
+}
+
+/* All dictionary records as of now: the caller holds the lock of writers, so that nobody else is replacing them. */
 static void
 read_dict_records(Relation rel, DictRecords *out)
 {
 	RecordScan scan;
 	HeapTuple tuple;
+	bool *visible = NULL;
 
 	memset(out, 0, sizeof(*out));
 	record_scan_begin(&scan, rel, SnapshotAny);
@@ -237,23 +255,30 @@ read_dict_records(Relation rel, DictRecords *out)
 		rec = record_parse(rel, tuple);
 		if (rec->a > CSEG_MAX_ORDINAL || rec->b > CSEG_MAX_ORDINAL - rec->a)
 			record_corrupt(rel, &rec->tid, "ordinals out of range");
-		if (!record_scan_visible(&scan, SnapshotSelf))
-			continue;
-		out->next = Max(out->next, rec->a + rec->b);
 		if (out->n == out->cap)
 		{
 			out->cap = out->cap ? out->cap * 2 : 64;
 			out->recs = out->recs ? repalloc_huge(out->recs, sizeof(StoreRecord *) * out->cap)
 								  : palloc(sizeof(StoreRecord *) * out->cap);
+			visible = visible ? repalloc_huge(visible, out->cap) : palloc(out->cap);
+		}
+		visible[out->n] = record_scan_visible(&scan, SnapshotSelf);
+		if (visible[out->n] && (rec->flags & STORE_FLAG_ROOT) != 0)
+		{
+			out->has_root = true;
+			out->generation = rec->group_no;
 		}
 		out->recs[out->n++] = rec;
-		out->generation = rec->group_no;
 	}
 	record_scan_end(&scan);
+	if (out->has_root)
+		keep_generation(out, visible);
+	else
+		out->n = 0;
 }
 
 static void
-grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first)
+grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first, bool root)
 {
 	const uint8 *bytes;
 	size_t len;
@@ -271,7 +296,8 @@ grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first)
 						errmsg("relation \"%s\" has no room for more customers", RelationGetRelationName(rel)),
 						errdetail("The limit is %u distinct identities.", CSEG_MAX_ORDINAL)));
 	store_save_body(rel, &body, bytes, len, true);
-	checksum = store_insert(rel, STORE_DICT, 0, d->generation, first, count, 0, &body, GetCurrentCommandId(true), true);
+	checksum = store_insert(rel, STORE_DICT, root ? STORE_FLAG_ROOT : 0, d->generation, first, count, 0, &body,
+							GetCurrentCommandId(true), true);
 	CSEG_CALL(rel, cseg_dict_add(d->dict, first, (const uint8 *) body.data.data + VARHDRSZ, len, &err));
 	l = hash_search(d->loaded, &first, HASH_ENTER, &found);
 	l->checksum = checksum;
@@ -296,15 +322,15 @@ store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 gene
 	qsort(now.recs, now.n, sizeof(StoreRecord *), record_by_number);
 	d = *dict;
 	if (d == NULL || d->stale || d->relnode != compat_relnumber(rel) ||
-		(now.n > 0 && d->generation != now.generation) || !is_prefix(d, now.recs, now.n))
-		d = acquire(rel, now.recs, now.n, now.n > 0 ? now.generation : generation, cxt);
+		(now.has_root && d->generation != now.generation) || !is_prefix(d, now.recs, now.n))
+		d = acquire(rel, now.recs, now.n, now.has_root ? now.generation : generation, cxt);
 	else
 	{
 		for (int i = 0; i < now.n; i++)
 			load(rel, d, now.recs[i]);
 	}
 	*dict = d;
-	grow(rel, d, batch, now.next);
+	grow(rel, d, batch, now.next, !now.has_root);
 	store_short_unlock(rel);
 	CSEG_CALL(rel, cseg_batch_resolve(batch, d->dict, &err));
 	MemoryContextSwitchTo(old);

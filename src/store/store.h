@@ -55,6 +55,7 @@ typedef enum StoreKind
 
 #define STORE_FLAG_EXTERNAL 1 /* the body is in the TOAST table */
 #define STORE_FLAG_MOVED 2    /* delta: holds removals by an UPDATE that gave rows another address */
+#define STORE_FLAG_ROOT 4     /* dictionary: starts a generation */
 
 #define STORE_MAX_CELL_NO ((UINT32_C(1) << 25) - 2) /* 25 bits; the last one is never issued */
 #define STORE_MAX_GROUP_NO UINT32_C(0x7FFFFFFF)
@@ -157,8 +158,11 @@ typedef struct StoreView
 	int n_instances;
 	StoreInstance **instances;
 	int n_dict;
-	StoreRecord **dict; /* by first ordinal */
+	StoreRecord **dict;     /* of the generation, by first ordinal */
+	StoreRecord *dict_root; /* the one that started the generation; NULL if there is none yet */
 	uint32 generation;
+	int n_strays;
+	StoreRecord **strays; /* dictionary records of other generations */
 	int n_records;
 	int64 rows; /* by store_view_totals */
 	bool has_totals;

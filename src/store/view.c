@@ -512,20 +512,39 @@ build_cells(ViewBuilder *b)
 	}
 }
 
+/*
+ * A rewrite starts a new generation, in a transaction; what the dictionary grows by afterwards is visible to all at
+ * once, also to who does not see the rewrite yet, or never will. So the generation is the one whose root is visible,
+ * and records of others are strays.
+ */
 static void
 build_dict(ViewBuilder *b)
 {
 	StoreView *view = b->view;
+	int n = b->n[STORE_DICT];
+	StoreRecord **recs = b->recs[STORE_DICT];
 
 	sort_records(b, STORE_DICT, record_by_number);
-	view->n_dict = b->n[STORE_DICT];
-	view->dict = b->recs[STORE_DICT];
-	for (int i = 0; i < view->n_dict; i++)
+	for (int i = 0; i < n; i++)
 	{
-		if (view->dict[i]->group_no != view->dict[0]->group_no)
-			record_corrupt(b->rel, &view->dict[i]->tid, "dictionary records of two generations are visible");
+		if ((recs[i]->flags & STORE_FLAG_ROOT) == 0)
+			continue;
+		if (view->dict_root && view->dict_root->group_no != recs[i]->group_no)
+			inconsistent(b, recs[i], "two generations of the dictionary are visible");
+		view->dict_root = recs[i];
 	}
-	view->generation = view->n_dict > 0 ? view->dict[0]->group_no : 0;
+	if (n > 0 && view->dict_root == NULL)
+		inconsistent(b, recs[0], "the record that starts its dictionary is missing");
+	view->generation = view->dict_root ? view->dict_root->group_no : 0;
+	view->dict = palloc(sizeof(StoreRecord *) * Max(n, 1));
+	view->strays = palloc(sizeof(StoreRecord *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (view->dict_root && recs[i]->group_no == view->generation)
+			view->dict[view->n_dict++] = recs[i];
+		else
+			view->strays[view->n_strays++] = recs[i];
+	}
 }
 
 static StoreView *
