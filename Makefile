@@ -36,6 +36,8 @@ OBJS_C = \
 	src/am/measure.o \
 	src/am/reader.o \
 	src/am/refusals.o \
+	src/am/repack.o \
+	src/am/rewrite.o \
 	src/am/rowlog.o \
 	src/am/scan.o \
 	src/am/slot.o \
@@ -47,6 +49,9 @@ OBJS_C = \
 	src/plan/prune.o \
 	src/plan/scan.o \
 	src/sqlfn/care.o \
+	src/sqlfn/erase.o \
+	src/sqlfn/exchange.o \
+	src/sqlfn/exchange_read.o \
 	src/sqlfn/open.o \
 	src/sqlfn/rules.o \
 	src/sqlfn/rules_source.o \

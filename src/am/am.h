@@ -103,6 +103,7 @@ extern void am_measure_from_datum(int measure, Datum value, bool isnull, CsegVal
 /* A numeric of at most AM_NUMERIC_BYTES bytes from a value that is not wide and not NULL. */
 extern void am_numeric_from_value(const CsegValue *v, void *dst);
 extern Datum am_measure_to_datum(int measure, const CsegValue *v, bool *isnull);
+extern bool am_value_is_sound(int measure, const CsegValue *v);
 extern bool am_value_equal(const CsegValue *a, const CsegValue *b);
 
 /* ---- rows given by the executor -------------------------------------------------------------------------- */
@@ -292,6 +293,18 @@ extern bool am_log_handle_for(AmRowLog *log, const AmAddress *addr, CommandId be
 extern void am_log_subxact_start(AmRowLog *log, SubTransactionId subid);
 extern void am_log_subxact_abort(AmRowLog *log, SubTransactionId subid);
 extern void am_log_subxact_commit(AmRowLog *log, SubTransactionId subid, SubTransactionId parent);
+
+/* ---- rewriting ------------------------------------------------------------------------------------------- */
+
+/*
+ * Rewrites the table into the best layout: customers and instances in order, one base a cell, no deltas. Shuts out other
+ * writers to the end of the transaction, not readers. 40001 where a snapshot of the transaction is too old for that.
+ */
+extern void am_optimize(Relation rel);
+/* Shuts out other writers, before the rows of a customer are deleted and then the identity is forgotten. */
+extern void am_lock_writers(Relation rel);
+/* Takes an identity that no row has any longer out of the dictionary. Returns whether it was there. */
+extern bool am_forget_identity(Relation rel, const text *identity);
 
 /* ---- the rest -------------------------------------------------------------------------------------------- */
 

@@ -190,6 +190,8 @@ refuse_duplicate(Flush *f, WriteGroup *wg, uint32 container, uint16 low, uint8 s
 	/* Where a serialization failure explains the duplicate, that is what SERIALIZABLE promises to report. */
 	CheckForSerializableConflictIn(f->rel, NULL, InvalidBlockNumber);
 
+	if (f->wr->dict == NULL)
+		store_dict_sync(f->rel, &f->wr->dict, f->newest->view, f->wr->cxt);
 	CSEG_CALL(f->rel, cseg_dict_pin(f->wr->dict->dict, container, &texts, &err));
 	identity = texts[low];
 	if (identity)

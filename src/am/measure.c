@@ -279,6 +279,30 @@ am_measure_to_datum(int measure, const CsegValue *v, bool *isnull)
 	return PointerGetDatum(numeric);
 }
 
+/* Is this what am_measure_from_datum can have made? Wide bytes from elsewhere are not to be trusted. */
+bool
+am_value_is_sound(int measure, const CsegValue *v)
+{
+	ParsedNumeric n;
+
+	if (measure != CSEG_M_REVENUE)
+		return v->kind == CSEG_NULL || (v->kind == CSEG_DECIMAL && v->scale == 0);
+	if (v->kind != CSEG_WIDE)
+		return true;
+	if (v->wide_len < 2 || v->wide_len % 2 != 0 || v->wide_len > MaxAllocSize / 2 ||
+		(read_u16((const char *) v->wide) & NUM_SPECIAL_MASK) == NUM_SPECIAL ||
+		!parse_finite((const char *) v->wide, (int) v->wide_len, &n))
+		return false;
+	for (int i = 0; i < n.ndigits; i++)
+	{
+		uint16 digit = read_u16(n.digits + 2 * i);
+
+		if (digit >= NUM_BASE || (digit == 0 && (i == 0 || i == n.ndigits - 1)))
+			return false;
+	}
+	return n.ndigits > 0 || (!n.negative && n.weight == 0);
+}
+
 bool
 am_value_equal(const CsegValue *a, const CsegValue *b)
 {

@@ -25,8 +25,7 @@ am_numbering_new(Relation rel, AmReader *from)
 	AmNumbering *numbering = palloc0(sizeof(AmNumbering));
 
 	numbering->n = cseg_dict_next(from->dict->dict);
-	numbering->number =
-		MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint32) * Max((Size) numbering->n, 1));
+	numbering->number = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint32) * Max((Size) numbering->n, 1));
 	memset(numbering->number, 0xFF, sizeof(uint32) * (Size) numbering->n);
 	return numbering;
 }
@@ -37,10 +36,10 @@ check_known(Relation rel, const AmNumbering *numbering, uint32 ordinal)
 {
 	if (ordinal < numbering->n)
 		return;
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("relation \"%s\" has no identity for customer number %u", RelationGetRelationName(rel),
-						   ordinal),
-					errhint("Run customer_segmentation.verify() and restore the relation from a backup.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("relation \"%s\" has no identity for customer number %u", RelationGetRelationName(rel), ordinal),
+			 errhint("Run customer_segmentation.verify() and restore the relation from a backup.")));
 }
 
 size_t
@@ -120,8 +119,8 @@ uint32
 am_numbering_assign(Relation rel, AmReader *from, AmNumbering *numbering, uint32 first, uint32 end, uint32 base,
 					StringInfo record)
 {
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation new dictionary",
-											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext cxt =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation new dictionary", ALLOCSET_DEFAULT_SIZES);
 	StoreOwner *batch_owner = store_owner_new(cxt, cseg_batch_free);
 	StoreOwner *dict_owner = store_owner_new(cxt, cseg_dict_free);
 	Assignment a = {.rel = rel, .numbering = numbering};

@@ -766,6 +766,8 @@ abort_sub(WriteRel *wr, SubTransactionId subid)
 		}
 	}
 	abort_locks(wr, subid);
+	/* It may be of a rewrite that is taken back. */
+	wr->dict = NULL;
 	if (wr->log)
 		am_log_subxact_abort(wr->log, subid);
 }

@@ -8,10 +8,24 @@
 #include "catalog/objectaddress.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
 #include "am/am.h"
+
+void
+sqlfn_require(Oid relid, AclMode mode)
+{
+	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
+char *
+sqlfn_table_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
+}
 
 Relation
 sqlfn_open(Oid relid, LOCKMODE lockmode)

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
 #include "utils/rel.h"
 
 /*
@@ -14,5 +15,9 @@
  * and no row security for the caller are required, both checked before anything is read.
  */
 extern Relation sqlfn_open(Oid relid, LOCKMODE lockmode);
+/* 42501 unless the caller has all of the privileges on the table. */
+extern void sqlfn_require(Oid relid, AclMode mode);
+/* The table's name as SQL text, quoted where needed. */
+extern char *sqlfn_table_name(Relation rel);
 
 #endif /* CSEG_SQLFN_H */

@@ -227,7 +227,7 @@ keep_generation(DictRecords *d, const bool *visible)
 		if (rec->group_no != d->generation)
 			continue;
 		d->next = Max(d->next, rec->a + rec->b);
-		if (visible[i])
+		if (visible[i] && rec->b > 0)
 			d->recs[n++] = rec;
 	}
 	d->n = n;

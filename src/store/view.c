@@ -540,10 +540,10 @@ build_dict(ViewBuilder *b)
 	view->strays = palloc(sizeof(StoreRecord *) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		if (view->dict_root && recs[i]->group_no == view->generation)
-			view->dict[view->n_dict++] = recs[i];
-		else
+		if (view->dict_root == NULL || recs[i]->group_no != view->generation)
 			view->strays[view->n_strays++] = recs[i];
+		else if (recs[i]->b > 0) /* a root that holds nobody has no place among the ordinals */
+			view->dict[view->n_dict++] = recs[i];
 	}
 }
 
