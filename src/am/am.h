@@ -297,8 +297,9 @@ extern void am_log_subxact_commit(AmRowLog *log, SubTransactionId subid, SubTran
 /* ---- rewriting ------------------------------------------------------------------------------------------- */
 
 /*
- * Rewrites the table into the best layout: customers and instances in order, one base a cell, no deltas. Shuts out other
- * writers to the end of the transaction, not readers. 40001 where a snapshot of the transaction is too old for that.
+ * Rewrites the table into the best layout: customers and instances in order, one base a cell, no deltas. Shuts out
+ * other writers to the end of the transaction, not readers. 40001 where a snapshot of the transaction is too old for
+ * that.
  */
 extern void am_optimize(Relation rel);
 /* Shuts out other writers, before the rows of a customer are deleted and then the identity is forgotten. */
