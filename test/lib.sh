@@ -10,7 +10,7 @@
 #
 # Use:
 #   source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-#   cs_need build [core fuzz format tap random symbols debootstrap]  install or name what is missing
+#   cs_need build [core fuzz format tap random symbols debootstrap]  install or name what is missing, a server too
 #   cs_find_postgres           sets PG_CONFIG, PG_MAJOR; installs a server where there is none
 #   cs_workdir                 sets WORK (removed on exit), copies the tree to $WORK/tree
 #   cs_build [WERROR=1 …]      sets PG_CONFIG and PG_BIN to the private image; builds, installs
@@ -105,7 +105,7 @@ cs_install() {
 	log=$(mktemp)
 	cs_say "Installing packages: $*"
 	# shellcheck disable=SC2086
-	if ! $prefix DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
+	if ! $prefix DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "$@" >"$log" 2>&1; then
 		tail -n 40 "$log" >&2
 		rm -f "$log"
 		cs_say "${0##*/}: could not install: $*"
@@ -167,21 +167,20 @@ cs_missing() {
 		perl -MDBI -e 1 2>/dev/null || echo libdbi-perl
 		perl -MDBD::Pg -e 1 2>/dev/null || echo libdbd-pg-perl
 		;;
+	postgres) [ -n "${PG_CONFIG:-}" ] || [ -n "$(cs_pg_installed)" ] || cs_postgres_packages ;;
 	debootstrap) command -v debootstrap >/dev/null || echo debootstrap ;;
 	symbols) command -v nm >/dev/null || echo binutils ;;
 	*) cs_die "cs_missing: unknown purpose $1" ;;
 	esac
 }
 
+# cs_need purpose…: a server's packages are among what is missing, so that all is named at once.
 cs_need() {
-	local purpose
-	local -a packages=()
 	local pass
+	local -a packages=() purposes=("$@")
+	[ "$*" = debootstrap ] || purposes+=(postgres)
 	for pass in first known; do
-		packages=()
-		for purpose; do
-			mapfile -t -O "${#packages[@]}" packages < <(cs_missing "$purpose")
-		done
+		mapfile -t packages < <(for purpose in "${purposes[@]}"; do cs_missing "$purpose"; done | awk '!seen[$0]++')
 		[ "${#packages[@]}" -gt 0 ] || return 0
 		# Which package serves may depend on the lists, which a fresh machine does not have.
 		[ "$pass" != first ] || cs_apt_update
@@ -201,27 +200,27 @@ cs_pg_complete() {
 		[ -e "$("$config" --pgxs)" ] && [ -e "$("$config" --includedir-server)/postgres.h" ]
 }
 
+# The pg_config of the newest complete installation; nothing if there is none.
+cs_pg_installed() {
+	local config
+	for config in $(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV) "$(command -v pg_config || true)"; do
+		if cs_pg_complete "$config"; then
+			printf '%s\n' "$config"
+			return 0
+		fi
+	done
+}
+
 cs_find_postgres() {
-	local config version
-	local -a found=()
+	local config
 	if [ -n "${PG_CONFIG:-}" ]; then
 		config=$(command -v "$PG_CONFIG") || cs_die "PG_CONFIG: no such program: $PG_CONFIG"
 		cs_pg_complete "$config" ||
 			cs_die "PG_CONFIG=$config is not PostgreSQL $CS_OLDEST or later with server and development files"
 	else
-		mapfile -t found < <(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV)
-		config=
-		for version in "${found[@]}" "$(command -v pg_config || true)"; do
-			if cs_pg_complete "$version"; then
-				config=$version
-				break
-			fi
-		done
-		if [ -z "$config" ]; then
-			cs_install_postgres
-			config=/usr/lib/postgresql/$version/bin/pg_config
-			cs_pg_complete "$config" || cs_die "installed PostgreSQL $version, and still found no complete installation"
-		fi
+		cs_need
+		config=$(cs_pg_installed)
+		[ -n "$config" ] || cs_die "found no PostgreSQL $CS_OLDEST or later with server and development files"
 	fi
 	PG_CONFIG=$config
 	PG_MAJOR=$("$config" --version | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
@@ -229,11 +228,10 @@ cs_find_postgres() {
 	export PG_CONFIG PG_MAJOR PG_BIN
 }
 
-# Sets version in cs_find_postgres: that of a server that lacks only the development files, else the newest that the
-# distribution offers.
-cs_install_postgres() {
-	local dir
-	version=
+# The packages of a server that lacks only the development files, else of the newest that the distribution offers, one
+# a line.
+cs_postgres_packages() {
+	local dir version=
 	for dir in /usr/lib/postgresql/*/bin; do
 		if [ -x "$dir/postgres" ]; then
 			dir=${dir%/bin}
@@ -242,20 +240,17 @@ cs_install_postgres() {
 			fi
 		fi
 	done
-	if [ -z "$version" ] && command -v apt-cache >/dev/null; then
-		version=$(cs_offered_postgres)
-		if [ -z "$version" ] && cs_root_prefix >/dev/null; then
-			# shellcheck disable=SC2046 # a prefix of several words
-			$(cs_root_prefix) DEBIAN_FRONTEND=noninteractive apt-get update >/dev/null 2>&1 || true
-			CS_APT_UPDATED=1
-			version=$(cs_offered_postgres)
-		fi
+	[ -n "$version" ] || version=$(cs_offered_postgres)
+	if [ -n "$version" ]; then
+		printf '%s\n' "postgresql-$version" "postgresql-server-dev-$version"
+	else
+		# What it offers is not known here: the names that every release has.
+		printf '%s\n' postgresql postgresql-server-dev-all
 	fi
-	version=${version:-$CS_OLDEST}
-	cs_install "postgresql-$version" "postgresql-server-dev-$version"
 }
 
 cs_offered_postgres() {
+	command -v apt-cache >/dev/null || return 0
 	apt-cache --names-only search '^postgresql-server-dev-[0-9]+$' 2>/dev/null |
 		sed -n 's/^postgresql-server-dev-\([0-9]*\) .*/\1/p' |
 		awk -v oldest="$CS_OLDEST" '$1 >= oldest && $1 > newest { newest = $1 } END { print newest }'
