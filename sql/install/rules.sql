@@ -49,7 +49,18 @@ CREATE FUNCTION customer_segmentation.explain_rules(
 RETURNS text
 AS 'MODULE_PATHNAME', 'customer_segmentation_explain_rules'
 LANGUAGE C STABLE
-SET search_path = pg_catalog, pg_temp;
+SET search_path = pg_catalog, pg_temp
+SET DateStyle = 'ISO, MDY'
+SET IntervalStyle = 'postgres';
 
 COMMENT ON FUNCTION customer_segmentation.explain_rules(jsonb, text, timestamptz)
 IS 'the query that rules compile to, for the caller''s sources, with the values in it';
+
+CREATE FUNCTION customer_segmentation.emptied_at(segment_id text, moment timestamptz)
+RETURNS timestamp
+AS 'MODULE_PATHNAME', 'customer_segmentation_emptied_at'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp;
+
+COMMENT ON FUNCTION customer_segmentation.emptied_at(text, timestamptz)
+IS 'when a run last found nobody in the segment, by the segment''s clock; rules that refer to it ask';

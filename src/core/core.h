@@ -352,7 +352,7 @@ typedef struct CsegJsonEvent {
 } CsegJsonEvent;
 
 #define CSEG_RULES_DEPTH 64     /* levels of objects and arrays in rules */
-#define CSEG_RULES_FILTERS 200  /* filters in rules */
+#define CSEG_RULES_FILTERS 200  /* filters, and properties of filters that list some, in rules */
 #define CSEG_RULES_BUCKETS 1000 /* RFM scores */
 
 typedef enum CsegRuleSource {
@@ -402,10 +402,11 @@ typedef struct CsegRuleColumn {
 
 typedef struct CsegRuleSchema {
 	const char *relation[CSEG_SOURCES]; /* schema and name, quoted; NULL: the source is not set */
+	const char *broken[CSEG_SOURCES];   /* why the source can't be used, in words; NULL: it can */
 	const CsegRuleColumn *columns;
 	size_t n_columns;
 	bool by_email;         /* segment_by */
-	bool cast_customer_id; /* the columns of customer_id differ in type: compare them as texts */
+	bool cast_customer_id; /* the columns of customer_id differ in type or collation: compare them as texts */
 	bool cast_email;
 	bool cast_order_id;
 	const char *time_zone;

@@ -151,7 +151,11 @@ public:
 	explicit Schema(const CsegRuleSchema &s) : given(s) {}
 	const CsegRuleSchema &given;
 
-	bool has(CsegRuleSource source) const { return given.relation[source] != nullptr; }
+	bool has(CsegRuleSource source) const {
+		check(source);
+		return given.relation[source] != nullptr;
+	}
+	void check(CsegRuleSource source) const; // a source that is set and can't be used is not taken for none
 	const CsegRuleColumn *column(CsegRuleSource source, std::string_view role) const;
 	void need(CsegRuleSource source, const std::string &path, const std::string &what) const;
 	const CsegRuleColumn &need(CsegRuleSource source, const char *role, const std::string &path) const;

@@ -273,8 +273,8 @@ public:
 			return true;
 		if (!take("+-") || number(2, 0, 14) < 0)
 			return false;
-		take(":");
-		return rest.empty() || number(2, 0, 59) >= 0;
+		const bool more = take(":");
+		return (rest.empty() && !more) || number(2, 0, 59) >= 0;
 	}
 	bool done() const { return rest.empty(); }
 
@@ -388,10 +388,15 @@ private:
 		return n;
 	}
 
-	void filter(Node &n, const std::string &type, const Json &json, const std::string &path) {
-		if (++filters > CSEG_RULES_FILTERS)
-			invalid(path, "more than " + std::to_string(CSEG_RULES_FILTERS) + " filters",
+	// Each becomes a condition of the query.
+	void count_condition(const std::string &path) {
+		if (++conditions > CSEG_RULES_FILTERS)
+			invalid(path, "more than " + std::to_string(CSEG_RULES_FILTERS) + " filters and properties",
 					"Make segments of parts of the rules, and refer to them with segment_relation.");
+	}
+
+	void filter(Node &n, const std::string &type, const Json &json, const std::string &path) {
+		count_condition(path);
 		if (type == "lookalike_segment" || type == "predictive_analytics" || type == "whale_gpt")
 			invalid(at(path, "type"), "filter type \"" + type + "\" can't be evaluated from data in the database",
 					"Say it with user_action, user_property, segment_relation and rfm_segment, or define the segment "
@@ -438,8 +443,10 @@ private:
 			n.properties.push_back(event_property(n.source, *one, at(path, "property")));
 		if (find(definition, "properties") != nullptr) {
 			const std::vector<Json> &list = need_array(definition, "properties", path);
-			for (size_t i = 0; i < list.size(); i++)
+			for (size_t i = 0; i < list.size(); i++) {
+				count_condition(at(at(path, "properties"), i));
 				n.properties.push_back(event_property(n.source, list[i], at(at(path, "properties"), i)));
+			}
 		}
 	}
 
@@ -593,8 +600,10 @@ private:
 			invalid(at(path, "properties"), "expected at least one property");
 		schema.need(CSEG_SOURCE_ORDERS, path, "an RFM score");
 		n.kind = NodeKind::all;
-		for (size_t i = 0; i < list.size(); i++)
+		for (size_t i = 0; i < list.size(); i++) {
+			count_condition(at(at(path, "properties"), i));
 			n.children.push_back(rfm_score(list[i], at(at(path, "properties"), i)));
+		}
 	}
 
 	Node rfm_score(const Json &json, const std::string &path) {
@@ -628,7 +637,7 @@ private:
 
 	const Schema &schema;
 	Model model;
-	size_t filters = 0;
+	size_t conditions = 0;
 };
 
 // ---- history ----------------------------------------------------------------------------------------------------
@@ -719,6 +728,7 @@ bool NumberTest::holds_for_zero() const {
 }
 
 const CsegRuleColumn *Schema::column(CsegRuleSource source, std::string_view role) const {
+	check(source);
 	for (size_t i = 0; i < given.n_columns; i++)
 		if (given.columns[i].source == source && role == given.columns[i].role)
 			return &given.columns[i];
@@ -731,6 +741,15 @@ std::string Schema::roles(CsegRuleSource source) const {
 		if (given.columns[i].source == source)
 			list.append(list.empty() ? "" : ", ").append(given.columns[i].role);
 	return list;
+}
+
+void Schema::check(CsegRuleSource source) const {
+	if (given.broken[source] == nullptr)
+		return;
+	const std::string name = cseg_rules_source_name(source);
+	throw Unsound{CSEG_RULE_NO_SOURCE, "$", "source \"" + name + "\" can't be used: " + given.broken[source],
+				  "Call customer_segmentation.set_source('" + name +
+					  "', ...) with what there is now, or with NULL to do without."};
 }
 
 void Schema::need(CsegRuleSource source, const std::string &path, const std::string &what) const {

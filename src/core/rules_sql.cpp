@@ -22,6 +22,8 @@ namespace cseg::rules {
 namespace {
 
 constexpr char kMark = '\x01';
+// Identities are the same if their texts are, whatever collation their columns have.
+const std::string kText = "::text COLLATE pg_catalog.\"default\"";
 const std::string kMoment = "(SELECT \x01m0\x01)";
 
 bool is_same_param(const Param &a, CsegRuleType type, const std::vector<std::string> &values) {
@@ -144,7 +146,7 @@ private:
 		const bool cast = role == "email"         ? schema.given.cast_email
 						  : role == "customer_id" ? schema.given.cast_customer_id
 												  : schema.given.cast_order_id;
-		return bare(alias, column) + (cast ? "::text" : "");
+		return bare(alias, column) + (cast ? kText : "");
 	}
 
 	// ---- time ------------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ private:
 			if (j.query == sql)
 				return j.alias;
 		const std::string alias = prefix + '_' + std::to_string(++aliases[prefix]);
-		joins.push_back({alias, sql, alias + ".customer = who.customer" + (as_text ? "::text" : "")});
+		joins.push_back({alias, sql, alias + ".customer = who.customer" + (as_text ? kText : "")});
 		return alias;
 	}
 
@@ -260,7 +262,7 @@ private:
 		all.insert(all.end(), conditions.begin(), conditions.end());
 		std::string sql = "SELECT " + id.expression + " AS customer, count(*) AS events";
 		if (source == CSEG_SOURCE_ORDERS)
-			sql += ", sum(" + amount("e") + ") AS amount";
+			sql += ", sum(" + amount("e") + ")::numeric AS amount";
 		return join(cseg_rules_source_name(source), sql + "\n          FROM " + relation(source) + " AS e" + id.join +
 														further_join + "\n          WHERE " +
 														all_of(all, "\n            AND ") + "\n          GROUP BY " +
@@ -335,8 +337,9 @@ private:
 				return v + " @> ARRAY[" + param(CSEG_PARAM_TEXT, {t.values[0]}) + "]";
 			return element + text_condition("v.value", t) + ")";
 		}
+		const bool point = t.cls == CSEG_COLUMN_INSTANT || t.cls == CSEG_COLUMN_LOCAL;
 		if (t.comparator == Comparator::is_set)
-			return bare(alias, column) + " IS NOT NULL";
+			return point ? up_to_now(alias, column) : bare(alias, column) + " IS NOT NULL";
 		switch (t.cls) {
 		case CSEG_COLUMN_TEXT:
 			return text_condition(v, t);
@@ -501,17 +504,19 @@ private:
 		if (other.by_email != schema.given.by_email) {
 			const CsegRuleColumn &mine = schema.need(CSEG_SOURCE_CUSTOMERS, schema.identity_role(), n.path);
 			const CsegRuleColumn &theirs = schema.need(CSEG_SOURCE_CUSTOMERS, schema.other_role(), n.path);
-			customer = bare("k", mine) + "::text";
-			known = " JOIN " + relation(CSEG_SOURCE_CUSTOMERS) + " AS k ON " + bare("k", theirs) +
-					"::text = m.customer_identity";
+			customer = bare("k", mine) + kText;
+			known = " JOIN " + relation(CSEG_SOURCE_CUSTOMERS) + " AS k ON " + bare("k", theirs) + kText +
+					" = m.customer_identity";
 		}
-		const std::string alias = join(
-			"segment",
-			"SELECT " + customer + " AS customer\n          FROM " + table + " AS m" + known +
-				"\n          WHERE m.segment_id = " + id + "\n            AND m.instance_created_date = (SELECT max" +
-				"(n.instance_created_date) FROM " + table + " AS n WHERE n.segment_id = " + id +
-				" AND n.instance_created_date <= " + local + ")\n          GROUP BY " + customer,
-			true);
+		const std::string alias =
+			join("segment",
+				 "SELECT " + customer + " AS customer\n          FROM " + table + " AS m" + known +
+					 "\n          WHERE m.segment_id = " + id +
+					 "\n            AND m.instance_created_date = (SELECT max" + "(n.instance_created_date) FROM " +
+					 table + " AS n WHERE n.segment_id = " + id + " AND n.instance_created_date <= " + local +
+					 "\n              AND n.instance_created_date >= " + "(SELECT customer_segmentation.emptied_at(" +
+					 id + ", \x01m0\x01)))\n          GROUP BY " + customer,
+				 true);
 		return alias + ".customer IS " + (n.negative != negated ? "NULL" : "NOT NULL");
 	}
 

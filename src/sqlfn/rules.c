@@ -9,6 +9,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgtime.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -22,6 +23,7 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(customer_segmentation_explain_rules);
+PG_FUNCTION_INFO_V1(customer_segmentation_emptied_at);
 
 int rules_rfm_buckets = 5;
 int rules_rfm_best = RULES_RFM_HIGHEST;
@@ -123,12 +125,12 @@ check_problem(const CsegRuleProblem *problem)
 {
 	if (problem->fault == CSEG_RULE_SOUND)
 		return;
-	ereport(ERROR, (errcode(problem->fault == CSEG_RULE_NO_SOURCE ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-																  : ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg(problem->fault == CSEG_RULE_NO_SOURCE ? "a source of the rules at %s is not set"
-																 : "invalid rules at %s",
-						   problem->path),
-					errdetail_internal("%s.", problem->message), problem->hint[0] ? errhint("%s", problem->hint) : 0));
+	ereport(ERROR,
+			(errcode(problem->fault == CSEG_RULE_NO_SOURCE ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+														   : ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(problem->fault == CSEG_RULE_NO_SOURCE ? "no source for the rules at %s" : "invalid rules at %s",
+					problem->path),
+			 errdetail_internal("%s.", problem->message), problem->hint[0] ? errhint("%s", problem->hint) : 0));
 }
 
 static CsegRuleSegment
@@ -175,6 +177,40 @@ compile(Compilation *c, Jsonb *rules, const char *segment_by, Oid owner, const c
 		segments[i] = segment_of(&c->ids[i]);
 	CSEG_CALL(NULL, cseg_rules_compile(c->rules, &c->schema, segments, &c->query, &problem, &err));
 	check_problem(&problem);
+}
+
+/*
+ * When a segment was last found to have nobody in it, up to a moment: by the segment's clock, as instance_created_date
+ * is; -infinity if never. Such an instance has no row, so that its table alone would show the one before it as the
+ * newest.
+ */
+Datum
+customer_segmentation_emptied_at(PG_FUNCTION_ARGS)
+{
+	Segment *segment = segment_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Oid types[] = {TEXTOID, TIMESTAMPTZOID};
+	Datum values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	Timestamp emptied;
+	Catalog catalog;
+	Datum found;
+	bool isnull;
+
+	TIMESTAMP_NOBEGIN(emptied);
+	if (segment == NULL)
+		PG_RETURN_TIMESTAMP(emptied);
+	if (pg_class_aclcheck(segment->relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(segment->relation, GetUserId(), ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(segment->relation));
+	catalog_enter(&catalog);
+	if (SPI_execute_with_args("SELECT max(as_of) FROM customer_segmentation.segment_run "
+							  "WHERE segment_id = $1 AND status = 'succeeded' AND rows = 0 AND as_of <= $2",
+							  lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the runs of segment \"%s\"", segment->segment_id);
+	found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		emptied = schedule_local(&segment->timing, DatumGetTimestampTz(found));
+	catalog_leave(&catalog);
+	PG_RETURN_TIMESTAMP(emptied);
 }
 
 /* ---- parameters --------------------------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -74,20 +75,21 @@ classify(const char *role, Oid declared, Oid collation, CsegRuleColumn *column)
 	Oid element = get_element_type(type);
 	bool number = is_integer(type) || type == NUMERICOID || type == FLOAT4OID || type == FLOAT8OID;
 
+	/* Texts compare by the database's collation, so that rules mean the same whatever a column's own is. */
 	if (OidIsValid(element) && is_text_like(getBaseType(element)))
 	{
 		column->cls = CSEG_COLUMN_TEXTS;
-		column->suffix = declared == TEXTARRAYOID ? "" : "::text[]";
+		column->suffix = declared != TEXTARRAYOID             ? "::text[] COLLATE pg_catalog.\"default\""
+						 : collation == DEFAULT_COLLATION_OID ? ""
+															  : " COLLATE pg_catalog.\"default\"";
 	}
 	else if (is_text_like(type) || (number && is_identifier(role)))
 	{
 		column->cls = CSEG_COLUMN_TEXT;
 		if (declared != TEXTOID && declared != VARCHAROID)
 			column->suffix = "::text COLLATE pg_catalog.\"default\"";
-		else if (!OidIsValid(collation) || get_collation_isdeterministic(collation))
-			column->suffix = "";
 		else
-			column->suffix = " COLLATE pg_catalog.\"default\"";
+			column->suffix = collation == DEFAULT_COLLATION_OID ? "" : " COLLATE pg_catalog.\"default\"";
 	}
 	else if (number)
 	{
@@ -114,6 +116,7 @@ classify(const char *role, Oid declared, Oid collation, CsegRuleColumn *column)
 	return true;
 }
 
+/* An index of a table says nothing of the tables that inherit from it. */
 static bool
 is_unique(Relation rel, AttrNumber attno)
 {
@@ -121,6 +124,8 @@ is_unique(Relation rel, AttrNumber attno)
 	bool unique = false;
 	ListCell *lc;
 
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE && has_subclass(RelationGetRelid(rel)))
+		return false;
 	foreach (lc, indexes)
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
@@ -148,8 +153,17 @@ class_names(uint8 classes)
 	return list.data;
 }
 
-/* The column that a source maps to a role. 42703 or 42804 where it can't serve. */
-static void
+/* Why a column can't serve. */
+typedef struct Problem
+{
+	int sqlerrcode;
+	char *message; /* NULL: it can */
+	char *detail;
+	char *hint;
+} Problem;
+
+/* The column that a source maps to a role; 42703 or 42804 where it can't serve. */
+static Problem
 resolve_column(Relation rel, CsegRuleSource source, const char *role_name, const char *column_name,
 			   CsegRuleColumn *column)
 {
@@ -158,32 +172,40 @@ resolve_column(Relation rel, CsegRuleSource source, const char *role_name, const
 	Form_pg_attribute att;
 
 	if (attno <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist", column_name, RelationGetRelationName(rel)),
-				 errdetail("Source \"%s\" maps it to \"%s\".", cseg_rules_source_name(source), role_name),
-				 errhint("Call customer_segmentation.set_source with the names that the columns have now.")));
+		return (Problem){
+			.sqlerrcode = ERRCODE_UNDEFINED_COLUMN,
+			.message =
+				psprintf("column \"%s\" of relation \"%s\" does not exist", column_name, RelationGetRelationName(rel)),
+			.detail = psprintf("Source \"%s\" maps it to \"%s\".", cseg_rules_source_name(source), role_name),
+		};
 	att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
 	if (!classify(role_name, att->atttypid, att->attcollation, column))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" is of type %s, which rules can't compare", column_name,
-						format_type_be(att->atttypid)),
-				 errhint("Map a column of text, numbers, booleans, dates, times or an array of texts; a view can "
-						 "make one.")));
+		return (Problem){
+			.sqlerrcode = ERRCODE_DATATYPE_MISMATCH,
+			.message = psprintf("column \"%s\" is of type %s, which rules can't compare", column_name,
+								format_type_be(att->atttypid)),
+			.detail = psprintf("Source \"%s\" maps it to \"%s\".", cseg_rules_source_name(source), role_name),
+			.hint = "Map a column of text, numbers, booleans, dates, times or an array of texts; a view can make one.",
+		};
 	/* What names an order or a customer may be of any type that is one. */
 	if (role && role->classes == 1 << CSEG_COLUMN_TEXT && column->cls == CSEG_COLUMN_NUMBER)
+	{
 		column->cls = CSEG_COLUMN_TEXT;
+		column->suffix = "::text COLLATE pg_catalog.\"default\"";
+	}
 	if (role && (role->classes & (1 << column->cls)) == 0)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("\"%s\" of source \"%s\" can't be column \"%s\" of type %s", role_name,
-							   cseg_rules_source_name(source), column_name, format_type_be(att->atttypid)),
-						errdetail("It must be %s.", class_names(role->classes))));
+		return (Problem){
+			.sqlerrcode = ERRCODE_DATATYPE_MISMATCH,
+			.message = psprintf("\"%s\" of source \"%s\" can't be column \"%s\" of type %s", role_name,
+								cseg_rules_source_name(source), column_name, format_type_be(att->atttypid)),
+			.detail = psprintf("It must be %s.", class_names(role->classes)),
+		};
 	column->role = pstrdup(role_name);
 	column->sql = quote_identifier(pstrdup(NameStr(att->attname)));
 	column->source = source;
 	column->not_null = att->attnotnull;
 	column->unique = is_unique(rel, attno);
+	return (Problem){0};
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------ */
@@ -191,13 +213,14 @@ resolve_column(Relation rel, CsegRuleSource source, const char *role_name, const
 typedef struct Columns
 {
 	CsegRuleColumn *columns;
-	Oid *types; /* of the columns */
+	Oid *types;      /* of the columns */
+	Oid *collations; /* likewise */
 	int n;
 	int allocated;
 } Columns;
 
 static CsegRuleColumn *
-next_column(Columns *columns, Oid type)
+next_column(Columns *columns, Oid type, Oid collation)
 {
 	if (columns->n == columns->allocated)
 	{
@@ -206,8 +229,11 @@ next_column(Columns *columns, Oid type)
 											: palloc(columns->allocated * sizeof(CsegRuleColumn));
 		columns->types = columns->types ? repalloc(columns->types, columns->allocated * sizeof(Oid))
 										: palloc(columns->allocated * sizeof(Oid));
+		columns->collations = columns->collations ? repalloc(columns->collations, columns->allocated * sizeof(Oid))
+												  : palloc(columns->allocated * sizeof(Oid));
 	}
 	columns->types[columns->n] = type;
+	columns->collations[columns->n] = collation;
 	memset(&columns->columns[columns->n], 0, sizeof(CsegRuleColumn));
 	return &columns->columns[columns->n++];
 }
@@ -218,10 +244,24 @@ string_of(const JsonbValue *value)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
-/* Reads {"role": "column", ...}. */
 static void
+add_column(Relation rel, CsegRuleSource source, const char *role, const char *name, Columns *columns, Problem *problem)
+{
+	CsegRuleColumn column = {0};
+	Form_pg_attribute att;
+
+	*problem = resolve_column(rel, source, role, name, &column);
+	if (problem->message)
+		return;
+	att = TupleDescAttr(RelationGetDescr(rel), get_attnum(RelationGetRelid(rel), name) - 1);
+	*next_column(columns, att->atttypid, att->attcollation) = column;
+}
+
+/* Reads {"role": "column", ...} as far as the first column that can't serve. */
+static Problem
 read_columns(Relation rel, CsegRuleSource source, Jsonb *map, Columns *columns)
 {
+	Problem problem = {0};
 	JsonbIterator *it = JsonbIteratorInit(&map->root);
 	JsonbIteratorToken token;
 	JsonbValue value;
@@ -231,23 +271,19 @@ read_columns(Relation rel, CsegRuleSource source, Jsonb *map, Columns *columns)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("columns of a source must be a JSON object"),
 				 errhint("Map names of rules to columns: {\"customer_id\": \"id\", \"time\": \"created_at\"}.")));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (problem.message == NULL && (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 			role = string_of(&value);
 		else if (token == WJB_VALUE)
 		{
-			char *name;
-			CsegRuleColumn column = {0};
-
 			if (value.type != jbvString)
 				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 								errmsg("the column for \"%s\" must be given as a string", role)));
-			name = string_of(&value);
-			resolve_column(rel, source, role, name, &column);
-			*next_column(columns, get_atttype(RelationGetRelid(rel), get_attnum(RelationGetRelid(rel), name))) = column;
+			add_column(rel, source, role, string_of(&value), columns, &problem);
 		}
 	}
+	return problem;
 }
 
 /* Types of which equal values have equal texts. All numbers of whole ones compare with each other, and both texts. */
@@ -269,10 +305,12 @@ must_cast(const Columns *columns, const char *role)
 	for (int i = 0; i < columns->n; i++)
 	{
 		Oid mine = comparison_group(columns->types[i]);
+		Oid collation = columns->collations[i];
 
 		if (strcmp(columns->columns[i].role, role) != 0)
 			continue;
-		if (!OidIsValid(mine) || (OidIsValid(group) && mine != group))
+		if (!OidIsValid(mine) || (OidIsValid(group) && mine != group) ||
+			(OidIsValid(collation) && collation != DEFAULT_COLLATION_OID))
 			return true;
 		group = mine;
 	}
@@ -328,6 +366,25 @@ read_stored(Oid owner, StoredSource *stored)
 	return n;
 }
 
+/* What a source has come to since it was set is told only where it is needed: other segments run on. */
+static void
+load_source(const StoredSource *stored, CsegRuleSchema *schema, Columns *columns)
+{
+	Relation rel = try_relation_open(stored->relation, AccessShareLock);
+	Problem problem;
+
+	if (rel == NULL)
+	{
+		schema->broken[stored->source] = "its relation does not exist any more";
+		return;
+	}
+	schema->relation[stored->source] =
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
+	problem = read_columns(rel, stored->source, stored->columns, columns);
+	schema->broken[stored->source] = problem.message;
+	relation_close(rel, AccessShareLock);
+}
+
 void
 rules_load_sources(Oid owner, CsegRuleSchema *schema)
 {
@@ -336,22 +393,7 @@ rules_load_sources(Oid owner, CsegRuleSchema *schema)
 	int n = read_stored(owner, stored);
 
 	for (int i = 0; i < n; i++)
-	{
-		CsegRuleSource source = stored[i].source;
-		Relation rel = try_relation_open(stored[i].relation, AccessShareLock);
-
-		if (rel == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the relation of source \"%s\" does not exist any more", cseg_rules_source_name(source)),
-					 errhint("Call customer_segmentation.set_source('%s', ...) with the relation to use instead, or "
-							 "with NULL to do without.",
-							 cseg_rules_source_name(source))));
-		schema->relation[source] =
-			quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
-		read_columns(rel, source, stored[i].columns, &columns);
-		relation_close(rel, AccessShareLock);
-	}
+		load_source(&stored[i], schema, &columns);
 	schema->columns = columns.columns;
 	schema->n_columns = columns.n;
 	schema->cast_customer_id = must_cast(&columns, "customer_id");
@@ -434,16 +476,34 @@ check_relation(Relation rel)
 						errdetail("It would be gone when a segment runs."), errhint("Use a permanent table or view.")));
 }
 
+/* Before the relation is locked. */
+static void
+check_some_privilege(Oid relid)
+{
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
 static void
 check_source(CsegRuleSource source, Oid relid, Jsonb *map)
 {
 	Columns columns = {0};
-	Relation rel = try_relation_open(relid, AccessShareLock);
+	Relation rel;
+	Problem problem;
 
+	check_some_privilege(relid);
+	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
 	check_relation(rel);
-	read_columns(rel, source, map, &columns);
+	problem = read_columns(rel, source, map, &columns);
+	if (problem.message)
+		ereport(ERROR, (errcode(problem.sqlerrcode), errmsg_internal("%s", problem.message),
+						problem.detail ? errdetail_internal("%s", problem.detail) : 0,
+						problem.hint ? errhint("%s", problem.hint) : 0));
 	check_required(source, &columns);
 	check_privileges(rel, &columns);
 	relation_close(rel, AccessShareLock);

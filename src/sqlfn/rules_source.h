@@ -11,7 +11,7 @@
 
 /*
  * Fills the schema with a role's sources, as the catalog has them now; everything palloc'd in the current context.
- * 55000 where a relation or column that a source names is gone.
+ * What a relation or column that is gone breaks is noted there, and an error only where rules need that source.
  */
 extern void rules_load_sources(Oid owner, CsegRuleSchema *schema);
 
