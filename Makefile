@@ -20,6 +20,7 @@ INSTALL_SINCE_0_9 = \
 	sql/install/moment.sql \
 	sql/install/segments.sql \
 	sql/install/rules.sql \
+	sql/install/templates.sql \
 	sql/install/keep.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \

@@ -44,7 +44,7 @@ CREATE TABLE shop.orders (
 	tags text[],
 	gift boolean
 );
--- Customers 51 to 60 have none, 61 and 62 are in no other table; some orders tell only the e-mail address, some nothing.
+-- Of customers 51 to 60 two have any, 61 and 62 are in no other table; some orders tell only the e-mail address, some nothing.
 INSERT INTO shop.orders
 SELECT o, CASE WHEN o % 7 > 0 THEN c END, CASE WHEN o % 3 > 0 OR o % 7 = 0 AND o % 14 > 0 THEN 'user' || c || '@example.com' END,
 	   timestamptz '2025-01-01 00:30+00' + (o * 37 % 251) * interval '1 day' + (o % 24) * interval '1 hour',
@@ -54,6 +54,9 @@ SELECT o, CASE WHEN o % 7 > 0 THEN c END, CASE WHEN o % 3 > 0 OR o % 7 = 0 AND o
 	   CASE o % 5 WHEN 0 THEN NULL::text[] WHEN 1 THEN '{}' WHEN 2 THEN '{gift}' WHEN 3 THEN '{Gift,rush}' ELSE '{rush}' END,
 	   (ARRAY[true, false, NULL])[1 + o % 3]
 FROM (SELECT o, CASE WHEN o % 50 = 0 THEN 61 + o / 50 % 2 ELSE 1 + (o * 31 + o / 7) % 50 END AS c FROM generate_series(1, 300) o) x;
+
+INSERT INTO shop.orders (order_id, customer_id, ordered_at, amount) VALUES (301, 55, '2025-01-02 10:00+00', 12.5), (302, 55, '2025-08-20 10:00+00', 7),
+	(303, 56, '2025-08-22 10:00+00', 40);
 
 CREATE TABLE shop.line_items (
 	order_no text,
@@ -93,7 +96,7 @@ FROM generate_series(1, 150) k;
 -- By some clock, and by e-mail address alone.
 CREATE TABLE shop.visits (mail text, visited timestamp, path text);
 INSERT INTO shop.visits
-SELECT 'user' || 1 + k * 11 % 29 || '@example.com', timestamp '2025-07-10 01:00' + k * interval '6 hours', (ARRAY['/home', '/Cart', '/product/1_2', '/product/1x2'])[1 + k % 4]
+SELECT 'user' || 26 + k * 11 % 29 || '@example.com', timestamp '2025-07-10 01:00' + k * interval '6 hours', (ARRAY['/home', '/Cart', '/product/1_2', '/product/1x2'])[1 + k % 4]
 FROM generate_series(1, 200) k;
 CREATE TABLE shop.carts (customer_id int, day date);
 INSERT INTO shop.carts SELECT 1 + k * 13 % 60, date '2025-08-01' + k % 31 FROM generate_series(1, 80) k;

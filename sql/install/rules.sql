@@ -42,6 +42,8 @@ SELECT owner, source, relation, columns FROM customer_segmentation.list_sources(
 
 COMMENT ON VIEW customer_segmentation.sources IS 'which tables and columns the rules of your segments speak of';
 
+GRANT SELECT ON customer_segmentation.sources TO PUBLIC;
+
 CREATE FUNCTION customer_segmentation.explain_rules(
 	rules jsonb,
 	segment_by text DEFAULT 'customer_id',

@@ -624,25 +624,34 @@ private:
 	void sources_of(const Node &n, std::vector<const Node *> &found) const {
 		for (const Node &child : n.children)
 			sources_of(child, found);
-		if (n.kind == NodeKind::action && n.source != CSEG_SOURCE_ORDERS)
+		const bool counts =
+			n.kind == NodeKind::property &&
+			(n.properties.front().place == Place::active_subscriptions || n.properties.front().place == Place::tags);
+		if (counts || (n.kind == NodeKind::action && n.source != CSEG_SOURCE_ORDERS))
 			found.push_back(&n);
 	}
 
 	std::string seen_query() {
 		std::vector<std::string> parts;
-		const auto add = [&](CsegRuleSource source, const CsegRuleColumn &time) {
+		const auto add = [&](CsegRuleSource source, const CsegRuleColumn *time) {
 			const Identity id = identity(source, "e");
 			const std::string sql = "SELECT " + id.expression + " AS customer FROM " + relation(source) + " AS e" +
-									id.join + " WHERE " + id.expression + " IS NOT NULL AND " + up_to_now("e", time);
+									id.join + " WHERE " + id.expression + " IS NOT NULL" +
+									(time == nullptr ? "" : " AND " + up_to_now("e", *time));
 			if (std::find(parts.begin(), parts.end(), sql) == parts.end())
 				parts.push_back(sql);
 		};
 		if (schema.has(CSEG_SOURCE_ORDERS))
-			add(CSEG_SOURCE_ORDERS, schema.need(CSEG_SOURCE_ORDERS, "time", "$"));
+			add(CSEG_SOURCE_ORDERS, &schema.need(CSEG_SOURCE_ORDERS, "time", "$"));
 		std::vector<const Node *> found;
 		sources_of(model.root, found);
 		for (const Node *n : found)
-			add(n->source, time_of(*n));
+			if (n->kind == NodeKind::action)
+				add(n->source, &time_of(*n));
+			else if (n->properties.front().place == Place::tags)
+				add(CSEG_SOURCE_TAGS, schema.column(CSEG_SOURCE_TAGS, "time"));
+			else
+				add(CSEG_SOURCE_SUBSCRIPTIONS, &schema.need(CSEG_SOURCE_SUBSCRIPTIONS, "started_time", n->path));
 		if (parts.empty())
 			throw Unsound{
 				CSEG_RULE_NO_SOURCE, "$", "there is no source that says who the customers are",
