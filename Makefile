@@ -59,6 +59,7 @@ OBJS_C = \
 	src/sqlfn/segment_catalog.o \
 	src/sqlfn/segment_define.o \
 	src/sqlfn/segment_definition.o \
+	src/sqlfn/segment_due.o \
 	src/sqlfn/segment_mark.o \
 	src/sqlfn/segment_retention.o \
 	src/sqlfn/segment_run.o \

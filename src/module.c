@@ -15,6 +15,7 @@
 #include "compat/compat.h"
 #include "plan/plan.h"
 #include "sqlfn/rules.h"
+#include "sqlfn/segment.h"
 
 PG_MODULE_MAGIC;
 
@@ -148,6 +149,12 @@ define_settings(void)
 	DefineCustomEnumVariable("customer_segmentation.rfm_best", "Which RFM score is the best one.",
 							 "The best customers bought last, most often and for most.", &rules_rfm_best,
 							 RULES_RFM_HIGHEST, rfm_best_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("customer_segmentation.run_attempts",
+							"How often run_due_segments tries a period of a segment whose runs fail.", NULL,
+							&segment_run_attempts, 3, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("customer_segmentation.run_history", "For how long records of runs are kept.",
+							"A segment's last run and its last successful one stay.", &segment_run_history,
+							90 * 24 * 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("customer_segmentation");
 }
 

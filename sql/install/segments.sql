@@ -143,6 +143,16 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION customer_segmentation.run_segment(text, timestamptz)
 IS 'stores the segment''s instance of the period that holds as_of; returns its segment_instance_id';
 
+-- It commits, so it can't have settings of its own: everything in it is qualified.
+CREATE PROCEDURE customer_segmentation.run_due_segments(as_of timestamptz DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'customer_segmentation_run_due_segments'
+LANGUAGE C;
+
+REVOKE ALL ON PROCEDURE customer_segmentation.run_due_segments(timestamptz) FROM PUBLIC;
+
+COMMENT ON PROCEDURE customer_segmentation.run_due_segments(timestamptz)
+IS 'runs every segment whose schedule is due, and applies retention; commits after each';
+
 CREATE FUNCTION customer_segmentation.preview_segment(
 	definition text,
 	segment_by text DEFAULT 'customer_id',
@@ -212,7 +222,8 @@ CREATE FUNCTION customer_segmentation.list_segments(
 	OUT last_run_error text,
 	OUT last_success_at timestamptz,
 	OUT last_instance_id text,
-	OUT failures bigint)
+	OUT failures bigint,
+	OUT overdue_since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'customer_segmentation_list_segments'
 LANGUAGE C STABLE
@@ -231,9 +242,8 @@ COMMENT ON VIEW customer_segmentation.segments IS 'the segments that the caller 
 
 CREATE VIEW customer_segmentation.segment_health WITH (security_invoker = true) AS
 SELECT segment_id, segment_name, owner, schedule, paused,
-	   NOT paused AND next_run_at OPERATOR(pg_catalog.<) customer_segmentation.as_of() AS overdue,
-	   CASE WHEN NOT paused AND next_run_at OPERATOR(pg_catalog.<) customer_segmentation.as_of()
-			THEN customer_segmentation.as_of() OPERATOR(pg_catalog.-) next_run_at END AS overdue_by,
+	   overdue_since IS NOT NULL AS overdue,
+	   customer_segmentation.as_of() OPERATOR(pg_catalog.-) overdue_since AS overdue_by,
 	   failures OPERATOR(pg_catalog.>) 0 AS failing,
 	   failures,
 	   last_success_at IS NULL AS never_run,

@@ -39,6 +39,8 @@ typedef struct Timing
 
 extern Schedule schedule_parse(const char *name); /* 22023 */
 extern pg_tz *schedule_zone(const char *name);    /* 22023 */
+/* For looking at a segment whose zone the server no longer knows; running it fails. */
+extern pg_tz *schedule_zone_or_gmt(const char *name);
 /* The k-th due time; 0 is the anchor, earlier ones are negative. A manual schedule counts days. */
 extern TimestampTz schedule_due(const Timing *timing, int64 k);
 /* The greatest k whose due time is at or before the moment. */
@@ -97,6 +99,7 @@ extern void segment_update(Segment *segment);
 extern void segment_delete(const Segment *segment);       /* and its marks */
 extern void segment_check_unused(const Segment *segment); /* 2BP01 if rules of another segment refer to it */
 extern void segment_set_last_due(const char *segment_id, TimestampTz due);
+extern void segment_adopt_owners(void); /* of segments that came from another cluster */
 /* Which segments have retention or a schedule, in the order of their creation: C strings. */
 extern List *segment_ids(void);
 
@@ -104,7 +107,8 @@ extern TimestampTz segment_now(void);                    /* the moment of custom
 extern char *segment_check_by(char *segment_by);         /* 22023 */
 extern bool segment_is_operator(void);                   /* may the caller run any segment? */
 extern void segment_check_owner(const Segment *segment); /* 42501 unless the caller is a member of its owner */
-extern void segment_check_runner(const Segment *segment);
+extern bool segment_may_run(const Segment *segment);
+extern void segment_check_runner(const Segment *segment); /* 42501 unless the caller may */
 extern void segment_check_owner_exists(const Segment *segment);
 
 /* Runs of one segment take turns. A session's lock outlives transactions; waits only if told to. */
@@ -116,7 +120,7 @@ extern void segment_unlock_session(const char *segment_id);
 typedef struct Run
 {
 	int64 run_id;
-	const char *kind; /* manual, scheduled or backfill */
+	const char *kind; /* manual, scheduled, dependency, backfill or retention */
 	TimestampTz as_of;
 	TimestampTz started_at;
 	char *instance_id;
@@ -127,6 +131,13 @@ extern void run_insert_started(const Segment *segment, Run *run);
 extern void run_insert_succeeded(const Segment *segment, Run *run);
 extern void run_update_succeeded(const Run *run);
 extern void run_update_failed(int64 run_id, const char *sqlstate, const char *error);
+extern void run_insert_failed(const Segment *segment, const Run *run, const char *sqlstate, const char *error);
+extern List *runs_unfinished(void); /* segments with a run that was started and not ended: C strings */
+/* The segment is locked, so nobody is running it: what has not ended never will. Returns how many. */
+extern uint64 runs_bury(const char *segment_id);
+/* How often the scheduled run of this moment has failed since the segment was altered. */
+extern int64 runs_failed(const Segment *segment, TimestampTz as_of);
+extern void runs_forget(TimestampTz before);
 
 /* ---- marks of instances (segment_mark.c) ------------------------------------------------------------------- */
 
@@ -209,6 +220,14 @@ extern void segment_report_end(void);
 /* Stores the instance of the period that holds the moment; the segment is locked. Fills the run. */
 extern void segment_run(const Segment *segment, Run *run);
 extern char *segment_instance_name(const Segment *segment, TimestampTz moment);
+/* The newest due time at or before the moment that is not settled. False: there is none. */
+extern bool segment_is_due(const Segment *segment, TimestampTz moment, TimestampTz *due);
+
+/* ---- what is due (segment_due.c) ---------------------------------------------------------------------------- */
+
+/* Settings: how often one period is tried, and for how many minutes records of runs are kept. */
+extern int segment_run_attempts;
+extern int segment_run_history;
 
 /* ---- retention (segment_retention.c) ------------------------------------------------------------------------ */
 

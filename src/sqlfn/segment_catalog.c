@@ -223,7 +223,7 @@ segment_of_row(HeapTuple row, TupleDesc desc)
 	segment->keep_every = get_text(row, desc, SEG_KEEP_EVERY);
 	segment->timing.schedule = schedule_parse(segment->schedule);
 	segment->timing.anchor = segment->created_at;
-	segment->timing.zone = schedule_zone(segment->time_zone);
+	segment->timing.zone = schedule_zone_or_gmt(segment->time_zone);
 	return segment;
 }
 
@@ -265,8 +265,9 @@ segment_load(const char *segment_id)
 	return segment;
 }
 
-List *
-segment_ids(void)
+/* The first column, of texts. */
+static List *
+select_ids(const char *sql)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	List *ids = NIL;
@@ -274,8 +275,7 @@ segment_ids(void)
 	uint64 n;
 
 	catalog_enter(&catalog);
-	n = catalog_execute("SELECT segment_id FROM customer_segmentation.segment ORDER BY created_at, segment_id", 0, NULL,
-						NULL, NULL);
+	n = catalog_execute(sql, 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(outer);
@@ -285,6 +285,12 @@ segment_ids(void)
 	}
 	catalog_leave(&catalog);
 	return ids;
+}
+
+List *
+segment_ids(void)
+{
+	return select_ids("SELECT segment_id FROM customer_segmentation.segment ORDER BY created_at, segment_id");
 }
 
 /* ---- writing a segment -------------------------------------------------------------------------------------- */
@@ -426,6 +432,22 @@ segment_set_last_due(const char *segment_id, TimestampTz due)
 				 NULL);
 }
 
+/*
+ * A dump and pg_upgrade bring names of owners. Once they are found, OIDs count, so that a role that later gets the name
+ * of another does not get its segments.
+ */
+void
+segment_adopt_owners(void)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum((int64) GetSystemIdentifier())};
+
+	execute_once(
+		"UPDATE customer_segmentation.segment AS s SET owner_oid = o.oid, cluster = $1 FROM pg_catalog.pg_roles "
+		"AS o WHERE o.rolname = s.owner_name AND s.cluster <> $1",
+		lengthof(types), types, values, NULL);
+}
+
 /* ---- who may ------------------------------------------------------------------------------------------------ */
 
 bool
@@ -453,10 +475,16 @@ segment_check_owner(const Segment *segment)
 						errdetail("Its owner is role \"%s\".", segment->owner_name)));
 }
 
+bool
+segment_may_run(const Segment *segment)
+{
+	return is_owner(segment) || segment_is_operator();
+}
+
 void
 segment_check_runner(const Segment *segment)
 {
-	if (!is_owner(segment) && !segment_is_operator())
+	if (!segment_may_run(segment))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for segment \"%s\"", segment->segment_id),
@@ -565,6 +593,7 @@ run_update_succeeded(const Run *run)
 				 lengthof(types), types, values, NULL);
 }
 
+/* Unless it has been told by another session meanwhile. */
 void
 run_update_failed(int64 run_id, const char *sqlstate, const char *error)
 {
@@ -572,8 +601,84 @@ run_update_failed(int64 run_id, const char *sqlstate, const char *error)
 	Datum values[] = {Int64GetDatum(run_id), CStringGetTextDatum(sqlstate), CStringGetTextDatum(error)};
 
 	execute_once("UPDATE customer_segmentation.segment_run SET status = 'failed', ended_at = clock_timestamp(), "
-				 "sqlstate = $2, error = $3 WHERE run_id = $1",
+				 "sqlstate = $2, error = $3 WHERE run_id = $1 AND status = 'running'",
 				 lengthof(types), types, values, NULL);
+}
+
+List *
+runs_unfinished(void)
+{
+	return select_ids("SELECT DISTINCT segment_id FROM customer_segmentation.segment_run WHERE status = 'running' "
+					  "ORDER BY segment_id");
+}
+
+uint64
+runs_bury(const char *segment_id)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(segment_id)};
+
+	return execute_once("UPDATE customer_segmentation.segment_run SET status = 'failed', ended_at = clock_timestamp(), "
+						"sqlstate = '57000', error = format('the server process of the run, PID %s, ended before the "
+						"run did', pid) WHERE segment_id = $1 AND status = 'running'",
+						lengthof(types), types, values, NULL);
+}
+
+int64
+runs_failed(const Segment *segment, TimestampTz as_of)
+{
+	Oid types[] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[] = {CStringGetTextDatum(segment->segment_id), TimestampTzGetDatum(as_of),
+					  TimestampTzGetDatum(segment->altered_at)};
+	Catalog catalog;
+	int64 n;
+	bool isnull;
+
+	catalog_enter(&catalog);
+	catalog_execute("SELECT count(*) FROM customer_segmentation.segment_run WHERE segment_id = $1 AND as_of = $2 AND "
+					"kind = 'scheduled' AND status = 'failed' AND started_at >= $3",
+					lengthof(types), types, values, NULL);
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	catalog_leave(&catalog);
+	return n;
+}
+
+/* The same error again within a day is not worth another record. */
+void
+run_insert_failed(const Segment *segment, const Run *run, const char *sqlstate, const char *error)
+{
+	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT4OID};
+	Datum values[] = {CStringGetTextDatum(segment->segment_id),
+					  CStringGetTextDatum(run->kind),
+					  TimestampTzGetDatum(run->as_of),
+					  TimestampTzGetDatum(run->started_at),
+					  CStringGetTextDatum(sqlstate),
+					  CStringGetTextDatum(error),
+					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
+					  Int32GetDatum(MyProcPid)};
+
+	execute_once(
+		"INSERT INTO customer_segmentation.segment_run (segment_id, kind, as_of, started_at, ended_at, status, "
+		"sqlstate, error, run_by, pid) SELECT $1, $2, $3, $4, clock_timestamp(), 'failed', $5, $6, $7, $8 "
+		"WHERE NOT EXISTS (SELECT FROM customer_segmentation.segment_run WHERE segment_id = $1 AND kind = $2 AND "
+		"sqlstate = $5 AND error = $6 AND started_at > $4 - interval '1 day')",
+		lengthof(types), types, values, NULL);
+}
+
+/* What the views tell of a segment's last runs stays, however old. */
+void
+runs_forget(TimestampTz before)
+{
+	Oid types[] = {TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(before)};
+
+	execute_once(
+		"DELETE FROM customer_segmentation.segment_run AS r WHERE r.started_at < $1 AND r.status <> 'running' "
+		"AND NOT EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id AND "
+		"r.run_id IN ((SELECT max(l.run_id) FROM customer_segmentation.segment_run AS l "
+		"WHERE l.segment_id = s.segment_id), (SELECT max(l.run_id) FROM customer_segmentation.segment_run AS l "
+		"WHERE l.segment_id = s.segment_id AND l.status = 'succeeded' AND l.kind <> 'backfill')))",
+		lengthof(types), types, values, NULL);
 }
 
 Oid

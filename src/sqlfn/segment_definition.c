@@ -637,8 +637,9 @@ check_duplicates(Members *members, const char *name)
 	catalog_leave(&catalog);
 	if (shown)
 		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
-						errmsg("definition of segment \"%s\" returns " INT64_FORMAT " customers more than once", name,
-							   how_many),
+						errmsg_plural("definition of segment \"%s\" returns " INT64_FORMAT " customer more than once",
+									  "definition of segment \"%s\" returns " INT64_FORMAT " customers more than once",
+									  how_many, name, how_many),
 						errdetail("One of them is \"%s\", returned " INT64_FORMAT " times.", shown, times),
 						errhint("Group by the customer identity.")));
 }
@@ -647,11 +648,13 @@ void
 members_check(Members *members, const char *name, bool duplicates_too)
 {
 	if (members->nulls > 0)
-		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
-						errmsg("definition of segment \"%s\" returns " INT64_FORMAT " rows without a customer identity",
-							   name, members->nulls),
-						members->null_row ? errdetail("One of them is %s.", members->null_row) : 0,
-						errhint("Leave rows whose identity is NULL out of the query.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg_plural("definition of segment \"%s\" returns " INT64_FORMAT " row without a customer identity",
+							   "definition of segment \"%s\" returns " INT64_FORMAT " rows without a customer identity",
+							   members->nulls, name, members->nulls),
+				 members->null_row ? errdetail("One of them is %s.", members->null_row) : 0,
+				 errhint("Leave rows whose identity is NULL out of the query.")));
 	if (duplicates_too)
 		check_duplicates(members, name);
 }

@@ -23,6 +23,18 @@ segment_instance_name(const Segment *segment, TimestampTz moment)
 	return psprintf("%s_%s", segment->segment_id, schedule_period(&segment->timing, moment));
 }
 
+bool
+segment_is_due(const Segment *segment, TimestampTz moment, TimestampTz *due)
+{
+	int64 k;
+
+	if (segment->paused || segment->timing.schedule == SCHEDULE_MANUAL || moment < segment->created_at)
+		return false;
+	k = schedule_last(&segment->timing, moment);
+	*due = schedule_due(&segment->timing, k);
+	return k >= 0 && *due > segment->last_due_at;
+}
+
 void
 segment_run(const Segment *segment, Run *run)
 {
@@ -30,6 +42,7 @@ segment_run(const Segment *segment, Run *run)
 	Members *members;
 
 	segment_check_owner_exists(segment);
+	(void) schedule_zone(segment->time_zone);
 	store_check_relation(segment);
 	schedule_check_moment(run->as_of);
 	query = definition_of(segment);
@@ -45,18 +58,59 @@ segment_run(const Segment *segment, Run *run)
 
 /* ---- run_segment -------------------------------------------------------------------------------------------- */
 
+/* A run at or after a due time and within its period is the run that was due. */
 static void
-run_now(const char *segment_id, TimestampTz as_of, Run *run)
+settle(const Segment *segment, TimestampTz moment)
 {
-	Segment *segment;
+	TimestampTz due;
 
-	segment_lock(segment_id, false, true);
-	segment = segment_load(segment_id);
-	run->kind = "manual";
+	if (segment_is_due(segment, moment, &due) &&
+		strcmp(schedule_period(&segment->timing, due), schedule_period(&segment->timing, moment)) == 0)
+		segment_set_last_due(segment->segment_id, due);
+}
+
+static void bring_dependencies(const Segment *segment, TimestampTz moment);
+
+static void
+run_now(Segment *segment, const char *kind, TimestampTz as_of, Run *run)
+{
+	bring_dependencies(segment, as_of);
+	run->kind = kind;
 	run->as_of = as_of;
 	run->started_at = GetCurrentTimestamp();
 	segment_run(segment, run);
+	settle(segment, as_of);
 	run_insert_succeeded(segment, run);
+}
+
+/* Locks go from segments to what their rules refer to, which is never round in a circle. */
+static Segment *
+lock_and_load(const char *segment_id)
+{
+	segment_lock(segment_id, false, true);
+	return segment_find(segment_id);
+}
+
+/* What the rules refer to is run first where that is due and the caller may. */
+static void
+bring_dependencies(const Segment *segment, TimestampTz moment)
+{
+	ListCell *lc;
+
+	check_stack_depth();
+	foreach (lc, segment->depends_on)
+	{
+		const char *id = lfirst(lc);
+		Segment *other = segment_find(id);
+		TimestampTz due;
+		Run run = {0};
+
+		if (other == NULL || !segment_may_run(other) || !segment_is_due(other, moment, &due))
+			continue;
+		other = lock_and_load(id);
+		if (other != NULL && segment_is_due(other, moment, &due))
+			run_now(other, "dependency", due, &run);
+	}
 }
 
 Datum
@@ -70,9 +124,11 @@ customer_segmentation_run_segment(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"segment_id\" must not be null")));
 	PreventCommandIfReadOnly("run_segment()");
 	id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	segment_check_runner(segment_load(id));
+	segment_lock(id, false, true);
 	segment = segment_load(id);
 	segment_check_runner(segment);
-	run_now(id, PG_ARGISNULL(1) ? segment_now() : PG_GETARG_TIMESTAMPTZ(1), &run);
+	run_now(segment, "manual", PG_ARGISNULL(1) ? segment_now() : PG_GETARG_TIMESTAMPTZ(1), &run);
 	PG_RETURN_TEXT_P(cstring_to_text(run.instance_id));
 }
 

@@ -53,6 +53,14 @@ schedule_zone(const char *name)
 	return zone;
 }
 
+pg_tz *
+schedule_zone_or_gmt(const char *name)
+{
+	pg_tz *zone = pg_tzset(name);
+
+	return zone != NULL && pg_tz_acceptable(zone) ? zone : pg_tzset("GMT");
+}
+
 /* ---- local time --------------------------------------------------------------------------------------------- */
 
 COMPAT_NORETURN static void out_of_range(void) COMPAT_NORETURN_END;
@@ -245,7 +253,7 @@ customer_segmentation_due_around(PG_FUNCTION_ARGS)
 {
 	Timing timing = {.schedule = schedule_parse(text_to_cstring(PG_GETARG_TEXT_PP(0))),
 					 .anchor = PG_GETARG_TIMESTAMPTZ(1),
-					 .zone = schedule_zone(text_to_cstring(PG_GETARG_TEXT_PP(2)))};
+					 .zone = schedule_zone_or_gmt(text_to_cstring(PG_GETARG_TEXT_PP(2)))};
 	TimestampTz moment = PG_GETARG_TIMESTAMPTZ(3);
 	bool manual = timing.schedule == SCHEDULE_MANUAL;
 	bool nulls[3] = {manual, manual, false};

@@ -58,23 +58,28 @@ list(FunctionCallInfo fcinfo, const char *sql)
 Datum
 customer_segmentation_list_segments(PG_FUNCTION_ARGS)
 {
-	list(fcinfo,
-		 "SELECT s.segment_id, s.segment_name, s.description, s.segment_by, s.schedule, s.time_zone, s.definition, "
-		 "s.rules, s.depends_on, coalesce(o.rolname::text, s.owner_name), s.relation, s.paused, s.created_at, "
-		 "s.altered_at, s.keep, s.keep_every, "
-		 "CASE WHEN d.last_due IS NULL OR s.paused THEN NULL "
-		 "WHEN s.last_due_at IS NULL OR d.last_due > s.last_due_at THEN d.last_due ELSE d.next_due END, "
-		 "r.started_at, r.status, r.sqlstate, r.error, g.started_at, g.segment_instance_id, "
-		 "(SELECT count(*) FROM customer_segmentation.segment_run AS f WHERE f.segment_id = s.segment_id "
-		 "AND f.status = 'failed' AND f.run_id > coalesce(g.run_id, 0)) "
-		 "FROM customer_segmentation.segment AS s " OWNER
-		 "CROSS JOIN LATERAL customer_segmentation.due_around(s.schedule, s.created_at, s.time_zone, "
-		 "greatest($4, s.created_at, s.last_due_at)) AS d "
-		 "LEFT JOIN LATERAL (SELECT * FROM customer_segmentation.segment_run AS l WHERE l.segment_id = s.segment_id "
-		 "ORDER BY run_id DESC LIMIT 1) AS r ON true "
-		 "LEFT JOIN LATERAL (SELECT * FROM customer_segmentation.segment_run AS l WHERE l.segment_id = s.segment_id "
-		 "AND l.status = 'succeeded' AND l.kind <> 'backfill' ORDER BY run_id DESC LIMIT 1) AS g ON true " VISIBLE
-		 "ORDER BY s.created_at, s.segment_id");
+	list(
+		fcinfo,
+		"SELECT s.segment_id, s.segment_name, s.description, s.segment_by, s.schedule, s.time_zone, s.definition, "
+		"s.rules, s.depends_on, coalesce(o.rolname::text, s.owner_name), s.relation, s.paused, s.created_at, "
+		"s.altered_at, s.keep, s.keep_every, "
+		"CASE WHEN d.last_due IS NULL OR s.paused THEN NULL "
+		"WHEN s.last_due_at IS NULL OR d.last_due > s.last_due_at THEN d.last_due ELSE d.next_due END, "
+		"r.started_at, r.status, r.sqlstate, r.error, g.started_at, g.segment_instance_id, "
+		"(SELECT count(*) FROM customer_segmentation.segment_run AS f WHERE f.segment_id = s.segment_id "
+		"AND f.status = 'failed' AND f.run_id > coalesce(g.run_id, 0)), "
+		"CASE WHEN s.schedule <> 'manual' AND NOT s.paused AND coalesce(m.next_due, s.created_at) < $4 "
+		"THEN coalesce(m.next_due, s.created_at) END "
+		"FROM customer_segmentation.segment AS s " OWNER
+		"CROSS JOIN LATERAL customer_segmentation.due_around(s.schedule, s.created_at, s.time_zone, "
+		"greatest($4, s.created_at, s.last_due_at)) AS d "
+		"LEFT JOIN LATERAL customer_segmentation.due_around(s.schedule, s.created_at, s.time_zone, s.last_due_at) AS m "
+		"ON true "
+		"LEFT JOIN LATERAL (SELECT * FROM customer_segmentation.segment_run AS l WHERE l.segment_id = s.segment_id "
+		"ORDER BY run_id DESC LIMIT 1) AS r ON true "
+		"LEFT JOIN LATERAL (SELECT * FROM customer_segmentation.segment_run AS l WHERE l.segment_id = s.segment_id "
+		"AND l.status = 'succeeded' AND l.kind <> 'backfill' ORDER BY run_id DESC LIMIT 1) AS g ON true " VISIBLE
+		"ORDER BY s.created_at, s.segment_id");
 	return (Datum) 0;
 }
 
