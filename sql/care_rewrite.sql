@@ -171,6 +171,13 @@ SELECT customer_segmentation.import_instances('', 'care_copy');
 SELECT customer_segmentation.import_instances('\x5801000012345678', 'care_copy');
 SELECT customer_segmentation.import_instances(set_byte(instances, 100, 255 - get_byte(instances, 100)), 'care_copy') FROM exported LIMIT 1;
 SELECT customer_segmentation.import_instances(substr(instances, 1, length(instances) / 2), 'care_copy') FROM exported LIMIT 1;
+-- The bytes, as care.md has them.
+CREATE TABLE care_bytes (LIKE customer_segmentation_table) USING customer_segmentation;
+INSERT INTO care_bytes VALUES
+	('5209503793328', '2025-08-25 11:08:39', 'once_a_day', 'customer_id', '2023-07-20 08:33:08', 'seg', 'seg_2025_08_25', 'At least 3 orders', 1, 3, 12.50),
+	('5209503793329', '2025-08-25 11:08:39', 'once_a_day', 'customer_id', '2023-07-20 08:33:08', 'seg', 'seg_2025_08_25', 'At least 3 orders', 1, 4, 1.10);
+SELECT encode(e, 'hex') FROM customer_segmentation.export_instances('care_bytes') e;
+DROP TABLE care_bytes;
 DROP VIEW care_differences;
 DROP TABLE care, care_twin, care_one, care_copy, exported;
 DROP FUNCTION care_seen();
