@@ -439,10 +439,10 @@ static void
 check_dictionary_seen(Relation rel, const StoreView *newest)
 {
 	if (newest->dict_root && beyond_snapshot(newest->dict_root))
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not serialize access due to concurrent update"),
-						errdetail("Relation \"%s\" was rewritten by a concurrent transaction.",
-								  RelationGetRelationName(rel))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update"),
+			 errdetail("Relation \"%s\" was rewritten by a concurrent transaction.", RelationGetRelationName(rel))));
 }
 
 static InstanceRef *
