@@ -21,7 +21,8 @@ INSTALL_SINCE_0_9 = \
 	sql/install/segments.sql \
 	sql/install/rules.sql \
 	sql/install/templates.sql \
-	sql/install/keep.sql
+	sql/install/keep.sql \
+	sql/install/answers.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -49,6 +50,10 @@ OBJS_C = \
 	src/plan/paths.o \
 	src/plan/prune.o \
 	src/plan/scan.o \
+	src/sqlfn/answers_changes.o \
+	src/sqlfn/answers_dynamics.o \
+	src/sqlfn/answers_overlap.o \
+	src/sqlfn/answers_table.o \
 	src/sqlfn/care.o \
 	src/sqlfn/erase.o \
 	src/sqlfn/exchange.o \
@@ -82,6 +87,8 @@ OBJS_CXX = \
 	src/core/cursor.o \
 	src/core/dictionary.o \
 	src/core/dictionary_codec.o \
+	src/core/member_bits.o \
+	src/core/ordinal_set.o \
 	src/core/rules.o \
 	src/core/rules_json.o \
 	src/core/rules_parse.o \

@@ -46,6 +46,7 @@ typedef struct AmColumnMap
 
 extern bool am_collation_is_deterministic(Oid collation);
 extern bool am_is_column_name(const char *name);
+extern const char *am_column_name(AmColumn column);
 /* Raises 0A000 unless the descriptor has exactly the columns of the relation kind. */
 extern void am_check_columns(Relation rel, TupleDesc desc);
 /* One column of a table of that name, after ALTER TABLE changed it. */

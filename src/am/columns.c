@@ -45,6 +45,12 @@ am_is_column_name(const char *name)
 	return column_by_name(name) >= 0;
 }
 
+const char *
+am_column_name(AmColumn column)
+{
+	return columns[column].name;
+}
+
 static char *
 expected_columns(void)
 {

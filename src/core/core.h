@@ -243,6 +243,41 @@ void cseg_cursor_free(void *cursor);
  * measures wanted; the arrays of others are NULL. The same set must be passed on every seek of a cursor. */
 CsegCode cseg_cursor_seek(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err);
 
+/* ---- members: bitsets of one container, and sets of ordinals ----------------------------------------------- */
+
+/* On bitsets of CSEG_MEMBER_WORDS words, bit = low. */
+uint32_t cseg_bits_count(const uint64_t *a);
+uint32_t cseg_bits_count_and(const uint64_t *a, const uint64_t *b);
+void cseg_bits_and(uint64_t *a, const uint64_t *b);
+void cseg_bits_or(uint64_t *a, const uint64_t *b);
+void cseg_bits_andnot(uint64_t *a, const uint64_t *b);
+
+/* The members of every slot at once: planes[slot * CSEG_MEMBER_WORDS ..], CSEG_SLOTS of them. All are written. */
+CsegCode cseg_cell_planes(CsegCell *cell, uint64_t *planes, CsegError *err);
+
+typedef struct CsegSet CsegSet;
+
+typedef enum CsegSetOp { CSEG_SET_AND = 0, CSEG_SET_OR, CSEG_SET_ANDNOT, CSEG_SET_XOR } CsegSetOp;
+
+CsegCode cseg_set_new(CsegSet **out, CsegError *err);
+void cseg_set_free(void *set);
+CsegCode cseg_set_copy(CsegSet **out, const CsegSet *set, CsegError *err);
+size_t cseg_set_bytes(const CsegSet *set);
+CsegCode cseg_set_add(CsegSet *set, uint32_t ordinal, CsegError *err);
+/* Adds those members of a container whose bits are set. */
+CsegCode cseg_set_add_bits(CsegSet *set, uint32_t container, const uint64_t *bits, CsegError *err);
+/* set := set op other. A set that runs out of memory stays what it was. */
+CsegCode cseg_set_apply(CsegSet *set, CsegSetOp op, const CsegSet *other, CsegError *err);
+uint64_t cseg_set_count(const CsegSet *set);
+uint64_t cseg_set_count_and(const CsegSet *a, const CsegSet *b);
+bool cseg_set_contains(const CsegSet *set, uint32_t ordinal);
+bool cseg_set_includes(const CsegSet *set, const CsegSet *other); /* every member of other */
+bool cseg_set_overlaps(const CsegSet *a, const CsegSet *b);
+bool cseg_set_equal(const CsegSet *a, const CsegSet *b);
+/* The bits of the first container at or after *container that has members, which *container becomes; NULL if there is
+ * none. They belong to the set and hold until it changes. */
+const uint64_t *cseg_set_from(const CsegSet *set, uint32_t *container);
+
 /* ---- dictionary: identity text <-> ordinal --------------------------------------------------------------- */
 
 /*

@@ -27,17 +27,35 @@ sqlfn_table_name(Relation rel)
 	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
 }
 
-Relation
-sqlfn_open(Oid relid, LOCKMODE lockmode)
+static bool
+may_select(Oid relid, uint32 columns)
 {
-	AclResult acl;
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+		return true;
+	if (columns == 0)
+		return false;
+	for (int c = 0; c < AM_COLUMNS; c++)
+	{
+		AttrNumber attno;
+
+		if ((columns & (UINT32_C(1) << c)) == 0)
+			continue;
+		attno = get_attnum(relid, am_column_name((AmColumn) c));
+		if (attno == InvalidAttrNumber || pg_attribute_aclcheck(relid, attno, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
+}
+
+Relation
+sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode)
+{
 	Relation rel;
 
 	if (get_rel_name(relid) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
-	acl = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+	if (!may_select(relid, columns))
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
 	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -50,5 +68,14 @@ sqlfn_open(Oid relid, LOCKMODE lockmode)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" does not use access method \"customer_segmentation\"", RelationGetRelationName(rel)),
 				 errhint("Name a table that was created with USING customer_segmentation.")));
+	if (RELATION_IS_OTHER_TEMP(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot access temporary tables of other sessions")));
 	return rel;
+}
+
+Relation
+sqlfn_open(Oid relid, LOCKMODE lockmode)
+{
+	return sqlfn_open_columns(relid, 0, lockmode);
 }

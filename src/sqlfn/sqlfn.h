@@ -19,5 +19,7 @@ extern Relation sqlfn_open(Oid relid, LOCKMODE lockmode);
 extern void sqlfn_require(Oid relid, AclMode mode);
 /* The table's name as SQL text, quoted where needed. */
 extern char *sqlfn_table_name(Relation rel);
+/* As above, where SELECT on the columns is enough that the answer is made of: 1 << AmColumn, together. */
+extern Relation sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode);
 
 #endif /* CSEG_SQLFN_H */

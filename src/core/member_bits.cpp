@@ -1,0 +1,162 @@
+// member_bits.cpp
+//    Arithmetic on the members of one container, as bitsets of CSEG_MEMBER_WORDS words, and a cell as such bitsets.
+//
+// A count of bits is what most answers come down to. The instruction for it is not in every processor that the
+// distribution builds for, so it is looked for when the code runs; without it the compiler's own way is taken.
+#include <algorithm>
+#include <array>
+
+#include "cell.hpp"
+#include "guard.hpp"
+#include "member_bits.hpp"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CSEG_POPCNT __attribute__((target("popcnt")))
+#endif
+
+namespace cseg {
+namespace {
+
+// ---- counting ------------------------------------------------------------------------------------------------
+
+#ifdef CSEG_POPCNT
+CSEG_POPCNT uint32_t count_fast(const uint64_t *a) {
+	uint64_t n = 0;
+	for (size_t w = 0; w < kWords; w++)
+		n += static_cast<uint64_t>(__builtin_popcountll(a[w]));
+	return static_cast<uint32_t>(n);
+}
+
+CSEG_POPCNT uint32_t count_and_fast(const uint64_t *a, const uint64_t *b) {
+	uint64_t n = 0;
+	for (size_t w = 0; w < kWords; w++)
+		n += static_cast<uint64_t>(__builtin_popcountll(a[w] & b[w]));
+	return static_cast<uint32_t>(n);
+}
+#endif
+
+bool has_popcnt() {
+#ifdef CSEG_POPCNT
+	return __builtin_cpu_supports("popcnt") != 0;
+#else
+	return false;
+#endif
+}
+
+// ---- transposing ---------------------------------------------------------------------------------------------
+
+// Bit j of word i becomes bit i of word j: blocks are swapped across the diagonal, halving their size each time.
+void transpose(std::array<uint64_t, 64> &m) {
+	uint64_t low = UINT64_C(0x00000000FFFFFFFF);
+	for (unsigned width = 32; width != 0; width >>= 1, low ^= low << width)
+		for (unsigned i = 0; i < 64; i = (i + width + 1) & ~width) {
+			const uint64_t moved = ((m[i] >> width) ^ m[i + width]) & low;
+			m[i] ^= moved << width;
+			m[i + width] ^= moved;
+		}
+}
+
+} // namespace
+
+uint32_t bits_count(const uint64_t *a) {
+#ifdef CSEG_POPCNT
+	if (has_popcnt())
+		return count_fast(a);
+#endif
+	uint64_t n = 0;
+	for (size_t w = 0; w < kWords; w++)
+		n += static_cast<uint64_t>(std::popcount(a[w]));
+	return static_cast<uint32_t>(n);
+}
+
+uint32_t bits_count_and(const uint64_t *a, const uint64_t *b) {
+#ifdef CSEG_POPCNT
+	if (has_popcnt())
+		return count_and_fast(a, b);
+#endif
+	uint64_t n = 0;
+	for (size_t w = 0; w < kWords; w++)
+		n += static_cast<uint64_t>(std::popcount(a[w] & b[w]));
+	return static_cast<uint32_t>(n);
+}
+
+void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b) {
+	switch (op) {
+	case CSEG_SET_AND:
+		for (size_t w = 0; w < kWords; w++)
+			a[w] &= b[w];
+		return;
+	case CSEG_SET_OR:
+		for (size_t w = 0; w < kWords; w++)
+			a[w] |= b[w];
+		return;
+	case CSEG_SET_ANDNOT:
+		for (size_t w = 0; w < kWords; w++)
+			a[w] &= ~b[w];
+		return;
+	case CSEG_SET_XOR:
+		for (size_t w = 0; w < kWords; w++)
+			a[w] ^= b[w];
+		return;
+	}
+	throw std::logic_error("unknown operation on sets");
+}
+
+namespace {
+
+// Entries of 64 neighbouring customers make a square of 64 by 64 bits.
+void planes_of(const Matrix &m, uint64_t *planes) {
+	std::array<uint64_t, 64> square;
+	size_t i = 0;
+	while (i < m.size()) {
+		const size_t word = m.low[i] / 64u;
+		uint64_t any = 0;
+		square.fill(0);
+		for (; i < m.size() && m.low[i] / 64u == word; i++) {
+			square[m.low[i] % 64u] = m.set[i];
+			any |= m.set[i];
+		}
+		transpose(square);
+		for (; any != 0; any &= any - 1) {
+			const unsigned slot = first_slot(any);
+			planes[slot * kWords + word] = square[slot];
+		}
+	}
+}
+
+} // namespace
+} // namespace cseg
+
+using namespace cseg;
+
+extern "C" {
+
+uint32_t cseg_bits_count(const uint64_t *a) {
+	return bits_count(a);
+}
+
+uint32_t cseg_bits_count_and(const uint64_t *a, const uint64_t *b) {
+	return bits_count_and(a, b);
+}
+
+void cseg_bits_and(uint64_t *a, const uint64_t *b) {
+	bits_apply(a, CSEG_SET_AND, b);
+}
+
+void cseg_bits_or(uint64_t *a, const uint64_t *b) {
+	bits_apply(a, CSEG_SET_OR, b);
+}
+
+void cseg_bits_andnot(uint64_t *a, const uint64_t *b) {
+	bits_apply(a, CSEG_SET_ANDNOT, b);
+}
+
+CsegCode cseg_cell_planes(CsegCell *cell, uint64_t *planes, CsegError *err) {
+	return guard(err, [&] {
+		const Matrix &m = settled(cell);
+		std::fill_n(planes, static_cast<size_t>(CSEG_SLOTS) * kWords, UINT64_C(0));
+		planes_of(m, planes);
+	});
+}
+
+} // extern "C"

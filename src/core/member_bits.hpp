@@ -1,0 +1,15 @@
+// member_bits.hpp
+//    Bitsets of one container's customers.
+#pragma once
+
+#include "bytes.hpp"
+
+namespace cseg {
+
+constexpr size_t kWords = CSEG_MEMBER_WORDS;
+
+uint32_t bits_count(const uint64_t *a);
+uint32_t bits_count_and(const uint64_t *a, const uint64_t *b);
+void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b); // a := a op b
+
+} // namespace cseg
