@@ -1,5 +1,7 @@
 -- The answers: who may ask, what is refused and how, and which rows count.
 SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, MDY';
+SET IntervalStyle = 'postgres';
 CREATE TABLE t (LIKE customer_segmentation_table) USING customer_segmentation;
 INSERT INTO t SELECT * FROM sample_rows(2, 4, 30);
 CREATE TABLE other (LIKE customer_segmentation_table) USING heap;
@@ -125,3 +127,5 @@ DROP SCHEMA elsewhere;
 REVOKE ALL ON FUNCTION error_of FROM regress_analyst;
 DROP ROLE regress_analyst;
 RESET TimeZone;
+RESET DateStyle;
+RESET IntervalStyle;

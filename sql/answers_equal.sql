@@ -1,6 +1,8 @@
 -- The answers equal plain SQL on a heap table with the same rows: gaps, missing days, instances that lost all their
 -- rows, NULL measures, several groups of a segment, renamed segments, instances whose rows differ in name or date.
 SET TimeZone = 'America/New_York';
+SET DateStyle = 'ISO, MDY';
+SET IntervalStyle = 'postgres';
 SET customer_segmentation.as_of = '2025-06-01 12:00+00';
 
 -- A hash of numbers, from 0 to below n; the seed of the data.
@@ -199,3 +201,5 @@ DROP TABLE a, a_twin, pair, moment, history_of;
 DROP FUNCTION draw, sid;
 RESET customer_segmentation.as_of;
 RESET TimeZone;
+RESET DateStyle;
+RESET IntervalStyle;
