@@ -6,7 +6,7 @@ SELECT make_twins('t');
 
 -- In an order that helps nothing.
 SELECT on_both($$INSERT INTO @ SELECT 'customer' || (10000 + i % 20000), '2025-01-01', NULL, NULL, NULL, 's' || (i / 20000) % 2, format('s%s_%s', (i / 20000) % 2, i / 40000), NULL, 1, i % 9, (i % 1000)::numeric / 100
-	FROM (SELECT i::bigint FROM generate_series(0, 199999) i ORDER BY md5(i::text)) x$$) \gexec
+	FROM (SELECT i::bigint FROM generate_series(0, 99999) i ORDER BY md5(i::text)) x$$) \gexec
 SELECT * FROM compare_twin();
 SELECT rows, instances, customers FROM customer_segmentation.storage_info('t');
 -- A duplicate that is far from the first one.

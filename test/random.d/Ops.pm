@@ -485,7 +485,7 @@ sub begin {
     my $self = shift;
     my $level = pick('', '', ' ISOLATION LEVEL READ COMMITTED', ' ISOLATION LEVEL REPEATABLE READ', ' ISOLATION LEVEL SERIALIZABLE');
     $level .= ' READ ONLY' if chance(0.02);
-    $self->{tx} = { savepoints => [], cursors => {}, failed => 0, left => 2 + r(25) };
+    $self->{tx} = { savepoints => [], cursors => {}, read_only => $level =~ /READ ONLY/ ? 1 : 0, failed => 0, left => 2 + r(25) };
     $self->st('begin', "BEGIN$level");
 }
 
@@ -712,6 +712,45 @@ sub op_claim {
         unless $o->{state} eq '23514' || ($may && $o->{state} eq '00000' && $o->{rows} == 0);
 }
 
+# What the access method alone has, in the middle of everything: a rewrite of the table, which changes no row, ...
+sub op_optimize {
+    my $self = shift;
+    my $p = $self->{pair};
+    my $tx = $self->{tx};
+    return if $p->{am} eq 'heap' || %{ $self->{triggers} } || ($tx && (%{ $tx->{cursors} } || $tx->{read_only}));
+    $p->{count}{'optimize (t only)'}++;
+    $p->on_t("SELECT customer_segmentation.optimize('rnd.t')");
+    $self->check;
+}
+
+# ... a customer that goes for good, which is a DELETE on the other side, ...
+sub op_erase {
+    my $self = shift;
+    my $p = $self->{pair};
+    my $tx = $self->{tx};
+    return if $p->{am} eq 'heap' || %{ $self->{triggers} } || ($tx && (%{ $tx->{cursors} } || $tx->{read_only}));
+    my $c = Gen::q(scalar customer());
+    $p->{count}{'erase_customer'}++;
+    my $gone = $p->on_t("SELECT rows_removed FROM customer_segmentation.erase_customer($c, 'rnd.t')");
+    my $h = $p->exec_text($p->h, "DELETE FROM rnd.h WHERE customer_identity = $c");
+    $p->difference('erase_customer() counts other rows', "erase_customer($c)", { state => '00000', data => $gone, rows => $gone->[0] }, $h) if $gone->[0] != $h->{rows};
+    $self->check;
+}
+
+# ... and instances that go out and into another table.
+sub op_exchange {
+    my $self = shift;
+    my $p = $self->{pair};
+    return if $p->{am} eq 'heap' || ($self->{tx} && $self->{tx}{read_only});
+    $p->{count}{'export and import (t only)'}++;
+    $p->on_t("CREATE TABLE rnd.t_exchange (LIKE rnd.t) USING $p->{am}");
+    $p->on_t("SELECT customer_segmentation.import_instances(e, 'rnd.t_exchange') FROM customer_segmentation.export_instances('rnd.t') e");
+    my $rows = 'SELECT x::text, x.total_revenue::text FROM rnd';
+    my $differ = $p->on_t("($rows.t x EXCEPT ALL $rows.t_exchange x) UNION ALL ($rows.t_exchange x EXCEPT ALL $rows.t x)");
+    $p->difference('what was exported is not what was imported', 'import_instances()', { state => '00000', data => $differ, rows => scalar @$differ }, { state => '00000', data => [], rows => 0 }) if @$differ;
+    $p->on_t('DROP TABLE rnd.t_exchange');
+}
+
 sub op_reconnect {
     my $self = shift;
     $self->{pair}{count}{reconnect}++;
@@ -811,6 +850,7 @@ my @any = (
     [ 17, 'insert' ], [ 3, 'insert_many' ], [ 2, 'insert_bulk' ], [ 2, 'refill' ], [ 5, 'insert_self' ], [ 2, 'replace' ], [ 5, 'copy_in' ], [ 2, 'copy_out' ],
     [ 12, 'update_measures' ], [ 6, 'update_dimensions' ], [ 2, 'update_normal' ], [ 7, 'update_keys' ], [ 5, 'update_from' ], [ 9, 'delete' ], [ 3, 'delete_using' ], [ 5, 'merge' ],
     [ 5, 'cte' ], [ 4, 'do' ], [ 0.4, 'truncate' ], [ 40, 'select' ], [ 2, 'explain' ], [ 3, 'bind' ], [ 2, 'prepare' ], [ 4, 'execute' ], [ 8, 'settings' ], [ 0.5, 'clone' ],
+    [ 1.5, 'optimize' ], [ 1.5, 'erase' ], [ 0.3, 'exchange' ],
 );
 my @idle = ([ 9, 'begin_tx' ], [ 2, 'maintain' ], [ 0.4, 'access_method' ], [ 0.3, 'logged' ], [ 1, 'triggers' ], [ 1, 'claim' ], [ 0.6, 'reconnect' ], [ 1, 'multi' ], [ 0.6, 'hold' ], [ 0.2, 'copy_freeze' ], [ 0.08, 'wide' ]);
 my @in_tx = ([ 9, 'savepoint' ], [ 7, 'rollback_to' ], [ 3, 'release' ], [ 3, 'cursor' ], [ 6, 'fetch' ], [ 4, 'current_of' ]);
