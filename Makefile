@@ -43,13 +43,18 @@ OBJS_C = \
 	src/am/rowlog.o \
 	src/am/scan.o \
 	src/am/slot.o \
+	src/am/summary.o \
 	src/am/write.o \
 	src/plan/clauses.o \
+	src/plan/costs.o \
+	src/plan/estimate.o \
 	src/plan/explain.o \
 	src/plan/keys.o \
 	src/plan/paths.o \
 	src/plan/prune.o \
+	src/plan/safety.o \
 	src/plan/scan.o \
+	src/plan/stats.o \
 	src/sqlfn/answers_changes.o \
 	src/sqlfn/answers_dynamics.o \
 	src/sqlfn/answers_overlap.o \

@@ -14,6 +14,7 @@
 #include "am/am.h"
 #include "compat/compat.h"
 #include "plan/plan.h"
+#include "plan/stats.h"
 #include "sqlfn/rules.h"
 #include "sqlfn/segment.h"
 
@@ -140,6 +141,9 @@ define_settings(void)
 	DefineCustomBoolVariable("customer_segmentation.enable_custom_scan",
 							 "Lets the planner skip instances and customers by the conditions of a query.", NULL,
 							 &plan_enable_custom_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("customer_segmentation.enable_statistics",
+							 "Lets the planner estimate rows by what is stored, not by the last ANALYZE alone.", NULL,
+							 &plan_enable_statistics, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"customer_segmentation.as_of", "The moment for which definitions of segments are evaluated; empty for now.",
 		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &as_of, "",
@@ -170,5 +174,6 @@ _PG_init(void)
 	ProcessUtility_hook = process_utility;
 	am_refusals_init();
 	am_xact_init();
+	am_summary_init();
 	plan_init();
 }

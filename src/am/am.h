@@ -187,6 +187,26 @@ extern uint64 am_writes(void); /* grows with this backend's own writes */
 extern void am_note_write(void);
 extern TransactionId am_cell_xmin(const StoreCell *cell);
 
+/* ---- what planning is told ------------------------------------------------------------------------------------ */
+
+/* Metadata as of a moment ago: for estimates. */
+typedef struct AmSummary
+{
+	StoreView *view; /* with totals */
+	double rows;
+	double customers;   /* identities in the dictionary */
+	double instances;   /* with rows; of one id in several slots each counts */
+	double *group_rows; /* by the group's place in the view */
+	/* Of dimensions and the identity, by AmColumn: different values, and the part of the rows that have none. */
+	double distinct[AM_COLUMNS];
+	double null_fraction[AM_COLUMNS];
+} AmSummary;
+
+/* NULL where nothing is known. Holds until the current memory context is reset. */
+extern const AmSummary *am_summary(Relation rel);
+extern double am_summary_rows(Relation rel);
+extern void am_summary_init(void);
+
 /* ---- scans ----------------------------------------------------------------------------------------------- */
 
 /* Texts that a column must be one of; n < 0: anything. */

@@ -233,40 +233,6 @@ fetch_toast_slice(Relation toastrel, Oid valueid, int32 attrsize, int32 offset, 
 	store_heapam()->relation_fetch_toast_slice(toastrel, valueid, attrsize, offset, length, result);
 }
 
-/* Row counts found for planning, per backend: good for a while as long as the file does not grow. */
-#define ESTIMATES 64
-#define ESTIMATE_MAX_AGE_MS 10000
-
-typedef struct Estimate
-{
-	Oid relid;
-	Oid relnode;
-	BlockNumber blocks;
-	TimestampTz at;
-	uint64 writes;
-	double rows;
-} Estimate;
-
-static Estimate estimates[ESTIMATES];
-
-static double
-estimate_rows(Relation rel, BlockNumber blocks)
-{
-	Estimate *e = &estimates[RelationGetRelid(rel) % ESTIMATES];
-	TimestampTz now = GetCurrentStatementStartTimestamp();
-	AmReader *reader;
-
-	if (e->relid == RelationGetRelid(rel) && e->relnode == compat_relnumber(rel) && e->blocks == blocks &&
-		e->writes == am_writes() && now - e->at < ESTIMATE_MAX_AGE_MS * INT64CONST(1000))
-		return e->rows;
-	reader = am_reader_acquire(rel, GetActiveSnapshot());
-	store_view_totals(rel, reader->view);
-	*e =
-		(Estimate){RelationGetRelid(rel), compat_relnumber(rel), blocks, now, am_writes(), (double) reader->view->rows};
-	am_reader_release(reader);
-	return e->rows;
-}
-
 static void
 estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples, double *allvisfrac)
 {
@@ -276,7 +242,7 @@ estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tupl
 	*allvisfrac = 0;
 	*tuples = Max(rel->rd_rel->reltuples, 0);
 	if (blocks > 0 && ActiveSnapshotSet())
-		*tuples = estimate_rows(rel, blocks);
+		*tuples = am_summary_rows(rel);
 }
 
 /* ---- ANALYZE ------------------------------------------------------------------------------------------------------

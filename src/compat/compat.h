@@ -166,6 +166,13 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 	heap_form_minimal_tuple((slot)->tts_tupleDescriptor, (slot)->tts_values, (slot)->tts_isnull)
 #endif
 
+/* 16 keeps who a relation is read as elsewhere. */
+#if PG_VERSION_NUM >= 160000
+#define compat_reader_of(rel, rte) (OidIsValid((rel)->userid) ? (rel)->userid : GetUserId())
+#else
+#define compat_reader_of(rel, rte) (OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
+#endif
+
 /* 16 takes the relations instead of their members. */
 #if PG_VERSION_NUM >= 160000
 #define compat_adjust_clauses(root, clauses, child) \

@@ -4,66 +4,36 @@
  */
 #include "plan/plan.h"
 
+#include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
-#include "catalog/pg_operator.h"
-#include "catalog/pg_type.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/clauses.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "am/am.h"
 #include "compat/compat.h"
+#include "plan/costs.h"
+#include "plan/estimate.h"
+#include "plan/stats.h"
 
 bool plan_enable_custom_scan = true;
 
 static set_rel_pathlist_hook_type previous_hook = NULL;
 
-/* ---- costs
- * ----------------------------------------------------------------------------------------------------------- */
-
-/* A row that a scan passes over without the executor seeing it costs about this share of one that it does. */
-#define SKIPPED_ROW_SHARE 0.05
-/* Finding the instances and cells to read: per record of the main fork, in units of cpu_operator_cost. */
-#define OPERATIONS_PER_RECORD 4
-#define RECORDS_PER_PAGE 50
-/* Looking one customer up in one cell, likewise. */
-#define OPERATIONS_PER_LOOKUP 200
-
-static void
-cost_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, const PlanClauses *clauses, List *all)
+typedef struct Table
 {
-	double pages = Max(rel->pages, 1);
-	double read = rel->tuples;
-	QualCost qual;
-	Cost startup;
-	Cost run;
+	PlannerInfo *root;
+	RelOptInfo *rel;
+	AmColumnMap *map;
+	TupleDesc desc;
+	const AmSummary *summary;
+} Table;
 
-	startup = seq_page_cost * pages + cpu_operator_cost * OPERATIONS_PER_RECORD * RECORDS_PER_PAGE * pages;
-	if (clauses->instance)
-		read *= clauselist_selectivity(root, clauses->instance, (int) rel->relid, JOIN_INNER, NULL);
-	if (clauses->identity)
-	{
-		read *= clauselist_selectivity(root, clauses->identity, (int) rel->relid, JOIN_INNER, NULL);
-		startup += cpu_operator_cost * OPERATIONS_PER_LOOKUP * Max(pages / 4, 1);
-	}
-	read = clamp_row_est(read);
-	cost_qual_eval(&qual, all, root);
-	run =
-		read * (cpu_tuple_cost + qual.per_tuple) + cpu_tuple_cost * SKIPPED_ROW_SHARE * (clauses->identity ? 0 : read);
-	path->path.startup_cost = startup + qual.startup + rel->reltarget->cost.startup;
-	path->path.total_cost = path->path.startup_cost + run + rel->reltarget->cost.per_tuple * path->path.rows;
-}
-
-/* ---- paths
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------------------------------- */
 
 /* The columns that the plan's nodes above need, and the clauses. Physical target lists may name more. */
 static uint32
@@ -89,26 +59,43 @@ columns_needed(RelOptInfo *rel, List *rinfos, const AmColumnMap *map)
 	return columns;
 }
 
-static void
-add_scan_path(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map, const PlanClauses *clauses,
-			  ParamPathInfo *param)
+static List *
+all_clauses(const RelOptInfo *rel, const ParamPathInfo *param)
+{
+	return param ? list_concat_copy(rel->baserestrictinfo, param->ppi_clauses) : rel->baserestrictinfo;
+}
+
+static CustomPath *
+scan_path(const Table *t, const PlanClauses *clauses, ParamPathInfo *param, const PlanEstimate *e, int workers)
 {
 	CustomPath *path = makeNode(CustomPath);
-	List *all = rel->baserestrictinfo;
+	List *all = all_clauses(t->rel, param);
+	uint32 columns = columns_needed(t->rel, all, t->map);
+	double processes = plan_processes(workers);
 
-	if (param)
-		all = list_concat_copy(all, param->ppi_clauses);
 	path->path.pathtype = T_CustomScan;
-	path->path.parent = rel;
-	path->path.pathtarget = rel->reltarget;
+	path->path.parent = t->rel;
+	path->path.pathtarget = t->rel->reltarget;
 	path->path.param_info = param;
-	path->path.parallel_safe = rel->consider_parallel;
-	path->path.rows = param ? param->ppi_rows : rel->rows;
+	path->path.parallel_safe = t->rel->consider_parallel;
+	path->path.parallel_aware = workers > 0;
+	path->path.parallel_workers = workers;
+	path->path.rows = clamp_row_est((param ? param->ppi_rows : t->rel->rows) / processes);
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION | CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
-	path->custom_private = plan_scan_private(clauses, columns_needed(rel, all, map));
+	path->custom_private = plan_scan_private(clauses, columns);
 	path->methods = &plan_scan_path_methods;
-	cost_scan(root, rel, path, clauses, all);
-	add_path(rel, (Path *) path);
+	plan_cost_scan(t->root, t->rel, &path->path, e, clauses, all, columns, processes);
+	return path;
+}
+
+/* As many as a plain table of the rows that are read would get, but not more than there are cells to share. */
+static int
+parallel_workers(const Table *t, const PlanEstimate *e)
+{
+	double bytes = e->instance_rows * (t->rel->reltarget->width + MAXALIGN(SizeofHeapTupleHeader));
+	int workers = compute_parallel_worker(t->rel, bytes / BLCKSZ, -1, max_parallel_workers_per_gather);
+
+	return (int) Max(Min(workers, e->cells - 1), 0);
 }
 
 typedef struct ColumnOfRelation
@@ -124,18 +111,18 @@ is_wanted_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, Equiv
 
 /* Join clauses that would do for pruning if the other side were known. */
 static List *
-join_clauses(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+join_clauses(const Table *t)
 {
-	List *clauses = list_copy(rel->joininfo);
+	List *clauses = list_copy(t->rel->joininfo);
 
-	if (!rel->has_eclass_joins)
+	if (!t->rel->has_eclass_joins)
 		return clauses;
 	for (AmColumn c = 0; c < COL_CUSTOMERS; c++)
 	{
-		ColumnOfRelation arg = {map->attno[c] + 1};
+		ColumnOfRelation arg = {t->map->attno[c] + 1};
 
-		clauses = list_concat(clauses, generate_implied_equalities_for_column(root, rel, is_wanted_member, &arg,
-																			  rel->lateral_referencers));
+		clauses = list_concat(clauses, generate_implied_equalities_for_column(t->root, t->rel, is_wanted_member, &arg,
+																			  t->rel->lateral_referencers));
 	}
 	return clauses;
 }
@@ -156,13 +143,14 @@ is_in(List *sets, Relids relids)
 
 /* The sets of relations that some join clause needs the values of, and unions of two. */
 static List *
-outer_sets(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+outer_sets(const Table *t)
 {
+	RelOptInfo *rel = t->rel;
 	List *sets = NIL;
 	int n;
 	ListCell *lc;
 
-	foreach (lc, join_clauses(root, rel, map))
+	foreach (lc, join_clauses(t))
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
 		PlanClauses one = {NIL, NIL};
@@ -170,7 +158,7 @@ outer_sets(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
 
 		if (list_length(sets) >= MAX_OUTER_SETS || !join_clause_is_movable_to(rinfo, rel))
 			continue;
-		plan_sort_clause(rinfo, rel, map, true, &one);
+		plan_sort_clause(rinfo, rel, t->map, true, &one);
 		if (one.identity == NIL && one.instance == NIL)
 			continue;
 		outer = bms_difference(rinfo->clause_relids, rel->relids);
@@ -192,36 +180,108 @@ outer_sets(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
 	return sets;
 }
 
+/* The server multiplied what it knows of each clause; here is what they leave together. */
 static void
-add_join_paths(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+estimate(const Table *t, ParamPathInfo *param, PlanEstimate *e)
+{
+	double rows = param ? param->ppi_rows : t->rel->rows;
+
+	if (!plan_estimate(t->root, t->rel, t->summary, t->map, t->desc, all_clauses(t->rel, param), e))
+		e->rows = e->instance_rows = rows;
+	else if (plan_enable_statistics)
+		rows = clamp_row_est(e->rows);
+	if (param)
+		param->ppi_rows = Min(rows, t->rel->rows);
+}
+
+static void
+add_join_paths(const Table *t)
 {
 	ListCell *lc;
 
-	foreach (lc, outer_sets(root, rel, map))
+	foreach (lc, outer_sets(t))
 	{
-		ParamPathInfo *param = get_baserel_parampathinfo(root, rel, lfirst(lc));
+		ParamPathInfo *param = get_baserel_parampathinfo(t->root, t->rel, lfirst(lc));
 		PlanClauses clauses = {NIL, NIL};
+		PlanEstimate e;
 
-		plan_sort_clauses(rel->baserestrictinfo, rel, map, false, &clauses);
-		plan_sort_clauses(param->ppi_clauses, rel, map, true, &clauses);
-		if (clauses.identity || clauses.instance)
-			add_scan_path(root, rel, map, &clauses, param);
+		plan_sort_clauses(t->rel->baserestrictinfo, t->rel, t->map, false, &clauses);
+		plan_sort_clauses(param->ppi_clauses, t->rel, t->map, true, &clauses);
+		if (clauses.identity == NIL && clauses.instance == NIL)
+			continue;
+		estimate(t, param, &e);
+		add_path(t->rel, (Path *) scan_path(t, &clauses, param, &e, 0));
+	}
+}
+
+/* Paths that were made before the number of rows was put right. */
+static void
+correct_rows(RelOptInfo *rel, double before)
+{
+	ListCell *lc;
+
+	foreach (lc, rel->pathlist)
+	{
+		Path *path = lfirst(lc);
+
+		if (path->param_info == NULL && path->rows == before)
+			path->rows = rel->rows;
+	}
+	foreach (lc, rel->partial_pathlist)
+	{
+		Path *path = lfirst(lc);
+
+		path->rows = clamp_row_est(path->rows * rel->rows / before);
 	}
 }
 
 static void
-add_paths(PlannerInfo *root, RelOptInfo *rel, const AmColumnMap *map)
+add_paths(const Table *t)
 {
+	RelOptInfo *rel = t->rel;
 	PlanClauses clauses = {NIL, NIL};
 	ParamPathInfo *param = NULL;
+	double before = rel->rows;
+	PlanEstimate e;
+	int workers;
 
+	estimate(t, NULL, &e);
+	if (t->summary && plan_enable_statistics)
+	{
+		rel->rows = clamp_row_est(e.rows);
+		correct_rows(rel, before);
+	}
+	if (!plan_enable_custom_scan)
+		return;
 	if (!bms_is_empty(rel->lateral_relids))
-		param = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
-	plan_sort_clauses(rel->baserestrictinfo, rel, map, false, &clauses);
+		param = get_baserel_parampathinfo(t->root, rel, rel->lateral_relids);
+	plan_sort_clauses(rel->baserestrictinfo, rel, t->map, false, &clauses);
 	if (param)
-		plan_sort_clauses(param->ppi_clauses, rel, map, true, &clauses);
-	add_scan_path(root, rel, map, &clauses, param);
-	add_join_paths(root, rel, map);
+		plan_sort_clauses(param->ppi_clauses, rel, t->map, true, &clauses);
+	add_path(rel, (Path *) scan_path(t, &clauses, param, &e, 0));
+	workers = rel->consider_parallel && bms_is_empty(rel->lateral_relids) ? parallel_workers(t, &e) : 0;
+	if (workers > 0)
+		add_partial_path(rel, (Path *) scan_path(t, &clauses, NULL, &e, workers));
+	add_join_paths(t);
+}
+
+/* A partitioned table has as many rows as its partitions, some of which know theirs better now. */
+static void
+sum_up_children(PlannerInfo *root, RelOptInfo *rel)
+{
+	double rows = 0;
+	ListCell *lc;
+
+	foreach (lc, root->append_rel_list)
+	{
+		AppendRelInfo *child = lfirst_node(AppendRelInfo, lc);
+		RelOptInfo *child_rel = child->parent_relid == rel->relid ? root->simple_rel_array[child->child_relid] : NULL;
+
+		if (child_rel && !IS_DUMMY_REL(child_rel))
+			rows += child_rel->rows;
+	}
+	if (rows > 0)
+		rel->rows = rows;
 }
 
 static void
@@ -231,12 +291,19 @@ set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 
 	if (previous_hook)
 		previous_hook(root, rel, rti, rte);
-	if (!plan_enable_custom_scan || rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_RELATION || rte->inh ||
-		rte->tablesample != NULL || IS_DUMMY_REL(rel))
+	if (rte->rtekind != RTE_RELATION || IS_DUMMY_REL(rel))
+		return;
+	if (rte->inh && plan_enable_statistics)
+		sum_up_children(root, rel);
+	if (rte->inh || rte->relkind != RELKIND_RELATION || rte->tablesample != NULL)
 		return;
 	relation = table_open(rte->relid, NoLock);
 	if (am_is_ours(relation))
-		add_paths(root, rel, am_copy_relation_map(relation));
+	{
+		Table t = {root, rel, am_copy_relation_map(relation), RelationGetDescr(relation), am_summary(relation)};
+
+		add_paths(&t);
+	}
 	table_close(relation, NoLock);
 }
 
@@ -244,6 +311,7 @@ void
 plan_init(void)
 {
 	plan_register_scan();
+	plan_stats_init();
 	previous_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = set_rel_pathlist;
 }

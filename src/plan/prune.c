@@ -9,6 +9,7 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -318,6 +319,8 @@ plan_pruner_new(List *clauses, Index varno, const AmColumnMap *map, PlanState *p
 		if (test == NULL)
 			continue;
 		prepare_test(pruner, test, parent);
+		/* An expression that may fail is not for instances without rows. */
+		pruner->needs_totals |= contain_leaked_vars((Node *) lfirst(lc));
 		pruner->tests = lappend(pruner->tests, test);
 	}
 	return pruner;
@@ -327,6 +330,27 @@ bool
 plan_pruner_is_empty(const PlanPruner *pruner)
 {
 	return pruner->tests == NIL;
+}
+
+static bool
+is_of_groups(const List *tests)
+{
+	ListCell *lc;
+
+	foreach (lc, tests)
+	{
+		Test *test = lfirst(lc);
+
+		if (test->kind == TEST_AND || test->kind == TEST_OR ? !is_of_groups(test->args) : !test->of_group)
+			return false;
+	}
+	return true;
+}
+
+bool
+plan_pruner_is_of_groups(const PlanPruner *pruner)
+{
+	return is_of_groups(pruner->tests);
 }
 
 bool

@@ -30,6 +30,8 @@ extern bool plan_prune_says_something(Expr *clause, Index varno, const AmColumnM
 extern PlanPruner *plan_pruner_new(List *clauses, Index varno, const AmColumnMap *map, PlanState *parent,
 								   TupleTableSlot *slot, ExprContext *econtext);
 extern bool plan_pruner_is_empty(const PlanPruner *pruner);
+/* Do groups decide alone? */
+extern bool plan_pruner_is_of_groups(const PlanPruner *pruner);
 /* Do the tests look at measures, so that instances need their totals? */
 extern bool plan_pruner_needs_totals(const PlanPruner *pruner);
 /* Call first; its instances need a look only if it passes. */

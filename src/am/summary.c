@@ -1,0 +1,264 @@
+/*
+ * summary.c
+ *    What the planner is told of tables: their metadata as of a moment ago.
+ *
+ * Kept by the backend beyond transactions, so that planning costs the same however many instances there are. It may be
+ * behind by AM_SUMMARY_MAX_AGE_MS as long as the file does not grow, so it serves for estimates and for nothing else.
+ */
+#include "am/am.h"
+
+#include "storage/bufmgr.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat/compat.h"
+
+#define SUMMARIES 16
+#define SUMMARY_MAX_AGE_MS 10000
+
+typedef struct Entry
+{
+	AmSummary summary;
+	MemoryContext cxt;
+	Oid relid;
+	Oid relnode;
+	BlockNumber blocks;
+	TimestampTz at;
+	uint64 writes;
+	uint64 used;
+	int users;
+	bool retired; /* goes with its last user */
+} Entry;
+
+static Entry *entries[SUMMARIES];
+static uint64 clock_hand;
+
+static void
+retire(int i)
+{
+	Entry *e = entries[i];
+
+	entries[i] = NULL;
+	if (e == NULL)
+		return;
+	e->retired = true;
+	if (e->users == 0)
+		MemoryContextDelete(e->cxt);
+}
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	for (int i = 0; i < SUMMARIES; i++)
+		if (entries[i] && (relid == InvalidOid || entries[i]->relid == relid))
+			entries[i]->at = 0;
+}
+
+void
+am_summary_init(void)
+{
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+/* ---- counting ---------------------------------------------------------------------------------------------------- */
+
+typedef struct Values
+{
+	uint64 *hash; /* of each that is not NULL; 32 bits of a hash for texts: about right is enough */
+	int n;
+	double null_rows;
+} Values;
+
+static int
+by_hash(const void *a, const void *b)
+{
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double
+count_distinct(Values *values)
+{
+	double n = 0;
+
+	qsort(values->hash, values->n, sizeof(uint64), by_hash);
+	for (int i = 0; i < values->n; i++)
+		n += i == 0 || values->hash[i] != values->hash[i - 1];
+	return n;
+}
+
+static void
+add_text(Values *values, const text *t, double rows)
+{
+	if (t)
+		values->hash[values->n++] = store_text_hash(t);
+	else
+		values->null_rows += rows;
+}
+
+static void
+add_date(Values *values, Timestamp t, bool present, double rows)
+{
+	if (present)
+		values->hash[values->n++] = (uint64) t;
+	else
+		values->null_rows += rows;
+}
+
+static void
+add_group(Values values[AM_COLUMNS], const StoreGroupDims *dims, double rows)
+{
+	add_text(&values[COL_SCHEDULE], dims->schedule, rows);
+	add_text(&values[COL_SEGMENT_BY], dims->segment_by, rows);
+	add_text(&values[COL_SEGMENT_ID], dims->segment_id, rows);
+	add_text(&values[COL_SEGMENT_NAME], dims->segment_name, rows);
+	add_date(&values[COL_SEGMENT_DATE], dims->segment_created_date, dims->has_segment_created, rows);
+}
+
+static void
+add_instances(Entry *e, Values values[AM_COLUMNS], int g)
+{
+	const StoreGroup *group = e->summary.view->groups[g];
+
+	for (int s = 0; s < CSEG_SLOTS; s++)
+	{
+		const StoreInstance *inst = group->instance[s];
+
+		if (inst == NULL || inst->totals.rows <= 0)
+			continue;
+		add_text(&values[COL_INSTANCE_ID], inst->dims.segment_instance_id, 0);
+		add_date(&values[COL_INSTANCE_DATE], inst->dims.instance_created_date, true, 0);
+		e->summary.group_rows[g] += (double) inst->totals.rows;
+		e->summary.instances++;
+	}
+}
+
+static void
+sum_up(Entry *e)
+{
+	StoreView *view = e->summary.view;
+	Values values[AM_COLUMNS] = {0};
+
+	for (int c = 0; c < AM_COLUMNS; c++)
+		values[c].hash = palloc_extended(sizeof(uint64) * Max(view->n_instances + view->n_groups, 1), MCXT_ALLOC_HUGE);
+	e->summary.rows = (double) view->rows;
+	e->summary.group_rows = palloc0(sizeof(double) * Max(view->n_groups, 1));
+	for (int g = 0; g < view->n_groups; g++)
+	{
+		add_instances(e, values, g);
+		if (e->summary.group_rows[g] > 0)
+			add_group(values, &view->groups[g]->dims, e->summary.group_rows[g]);
+	}
+	for (int c = 0; c < AM_COLUMNS; c++)
+	{
+		e->summary.distinct[c] = count_distinct(&values[c]);
+		e->summary.null_fraction[c] = view->rows > 0 ? values[c].null_rows / (double) view->rows : 0;
+		pfree(values[c].hash);
+	}
+	for (int i = 0; i < view->n_dict; i++)
+		e->summary.customers += view->dict[i]->b;
+	e->summary.distinct[COL_IDENTITY] = e->summary.customers;
+}
+
+/* ---- the cache --------------------------------------------------------------------------------------------------- */
+
+static Entry *
+build(Relation rel, BlockNumber blocks)
+{
+	MemoryContext cxt =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation summary", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Entry *e = palloc0(sizeof(Entry));
+
+	e->cxt = cxt;
+	e->relid = RelationGetRelid(rel);
+	e->relnode = compat_relnumber(rel);
+	e->blocks = blocks;
+	e->at = GetCurrentStatementStartTimestamp();
+	e->writes = am_writes();
+	e->summary.view = store_view(rel, GetActiveSnapshot(), cxt);
+	store_view_totals(rel, e->summary.view);
+	sum_up(e);
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	return e;
+}
+
+static bool
+is_of(const Entry *e, Relation rel)
+{
+	return e && e->relid == RelationGetRelid(rel);
+}
+
+static bool
+is_fresh(const Entry *e, Relation rel, BlockNumber blocks)
+{
+	return e->relnode == compat_relnumber(rel) && e->blocks == blocks && e->writes == am_writes() &&
+		   GetCurrentStatementStartTimestamp() - e->at < SUMMARY_MAX_AGE_MS * INT64CONST(1000);
+}
+
+static Entry *
+find(Relation rel)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	int at = 0;
+	Entry *e;
+
+	if (blocks == 0 || !ActiveSnapshotSet())
+		return NULL;
+	for (int i = 0; i < SUMMARIES; i++)
+	{
+		if (is_of(entries[i], rel))
+		{
+			at = i;
+			break;
+		}
+		if (entries[i] == NULL || (entries[at] && entries[i]->used < entries[at]->used))
+			at = i;
+	}
+	if (!is_of(entries[at], rel) || !is_fresh(entries[at], rel, blocks))
+	{
+		e = build(rel, blocks);
+		retire(at);
+		entries[at] = e;
+	}
+	entries[at]->used = ++clock_hand;
+	return entries[at];
+}
+
+static void
+let_go(void *arg)
+{
+	Entry *e = arg;
+
+	if (--e->users == 0 && e->retired)
+		MemoryContextDelete(e->cxt);
+}
+
+const AmSummary *
+am_summary(Relation rel)
+{
+	Entry *e = find(rel);
+	MemoryContextCallback *callback;
+
+	if (e == NULL)
+		return NULL;
+	callback = palloc0(sizeof(MemoryContextCallback));
+	callback->func = let_go;
+	callback->arg = e;
+	e->users++;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	return &e->summary;
+}
+
+double
+am_summary_rows(Relation rel)
+{
+	Entry *e = find(rel);
+
+	return e ? e->summary.rows : 0;
+}
