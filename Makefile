@@ -58,6 +58,7 @@ OBJS_C = \
 	src/sqlfn/answers_changes.o \
 	src/sqlfn/answers_dynamics.o \
 	src/sqlfn/answers_overlap.o \
+	src/sqlfn/answers_performance.o \
 	src/sqlfn/answers_table.o \
 	src/sqlfn/care.o \
 	src/sqlfn/erase.o \

@@ -106,3 +106,27 @@ SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION customer_segmentation.instance_as_of(text, timestamptz, regclass)
 IS 'the segment''s newest instance at or before a moment';
+
+CREATE FUNCTION customer_segmentation.segment_performance(
+	segment_id text,
+	pinned_at timestamptz,
+	span interval DEFAULT '30 days',
+	instances_from timestamptz DEFAULT NULL,
+	instances_to timestamptz DEFAULT NULL,
+	relation regclass DEFAULT '@extschema@.customer_segmentation_table',
+	OUT period text,
+	OUT period_start timestamptz,
+	OUT period_end timestamptz,
+	OUT members bigint,
+	OUT customers bigint,
+	OUT orders bigint,
+	OUT revenue numeric,
+	OUT average_order_value numeric,
+	OUT purchase_frequency numeric)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'customer_segmentation_segment_performance'
+LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 2
+SET search_path = pg_catalog, pg_temp;
+
+COMMENT ON FUNCTION customer_segmentation.segment_performance(text, timestamptz, interval, timestamptz, timestamptz, regclass)
+IS 'what a segment''s members ordered before a date and after it';

@@ -1,0 +1,121 @@
+-- What members ordered before a date and after it: by the owner's source of orders, under the caller's eyes.
+SET TimeZone = 'America/New_York';
+SET DateStyle = 'ISO, MDY';
+SET customer_segmentation.as_of = '2025-03-01 12:00+00';
+CREATE TABLE perf (LIKE customer_segmentation_table) USING customer_segmentation;
+INSERT INTO perf
+SELECT c::text, d + interval '10 hours', 'once_a_day', 'customer_id', '2025-01-01', '64b8f144256b30501b2ea1e' || s,
+	   '64b8f144256b30501b2ea1e' || s || to_char(d, '_YYYY_MM_DD'), 'Segment ' || s, 1, 1, 1
+FROM generate_series(1, 2) s, generate_series(timestamp '2025-03-01', '2025-03-20', '1 day') d, generate_series(1, 60) c
+WHERE (c * 7 + s * 13 + extract(day FROM d)::int * 3) % 10 < 4 + s;
+INSERT INTO perf
+SELECT 'c' || c || '@example.com', '2025-03-05 09:00', 'once_a_day', 'email', '2025-01-01', '64b8f144256b30501b2ea1e3',
+	   '64b8f144256b30501b2ea1e3_2025_03_05', 'By mail', 1, 1, 1
+FROM generate_series(1, 25) c;
+CREATE TABLE perf_customers (id int PRIMARY KEY, mail text COLLATE "C");
+INSERT INTO perf_customers SELECT c, 'c' || c || '@example.com' FROM generate_series(1, 60) c;
+-- Of some orders only the customer is known, of some only the address; one is on the very moment.
+CREATE TABLE perf_orders (customer_id int, email varchar(40) COLLATE "C", ordered_at timestamptz NOT NULL, local_time timestamp, day date, amount numeric(10, 2), price real);
+INSERT INTO perf_orders
+SELECT CASE WHEN n % 7 > 0 THEN c END, CASE WHEN n % 7 = 0 THEN 'c' || c || '@example.com' END, at, at AT TIME ZONE 'Europe/Berlin',
+	   (at AT TIME ZONE 'Europe/Berlin')::date, CASE WHEN n % 11 > 0 THEN c + n % 5 + 0.25 END, n % 9 + 0.5
+FROM generate_series(1, 700) n, LATERAL (SELECT n * 17 % 75 AS c, timestamptz '2025-02-01 00:00+00' + n * interval '107 minutes' AS at) x;
+INSERT INTO perf_orders SELECT 8, NULL, m, m AT TIME ZONE 'Europe/Berlin', (m AT TIME ZONE 'Europe/Berlin')::date, 1000, 1
+FROM unnest('{2025-03-10 00:00+00,2025-03-09 23:59:59.999999+00}'::timestamptz[]) m;
+
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10', relation => 'perf')$$);
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
+SELECT customer_segmentation.set_source('customers', 'perf_customers', '{"customer_id": "id", "email": "mail"}');
+
+CREATE FUNCTION twin_performance(ids text[], start timestamptz, pinned timestamptz, till timestamptz, by_email boolean DEFAULT false, by_mail_too boolean DEFAULT false)
+RETURNS TABLE (period text, period_start timestamptz, period_end timestamptz, members bigint, customers bigint, orders bigint,
+			   revenue numeric, average_order_value numeric, purchase_frequency numeric) LANGUAGE sql AS $$
+	WITH m AS (SELECT DISTINCT customer_identity FROM perf WHERE segment_instance_id = ANY (ids)),
+	o AS (SELECT CASE WHEN by_email THEN 'c' || coalesce(customer_id::text, CASE WHEN by_mail_too THEN substring(email, '[0-9]+') END) || '@example.com'
+					  ELSE coalesce(customer_id::text, CASE WHEN by_mail_too THEN substring(email, '[0-9]+') END) END AS c, ordered_at, amount FROM perf_orders),
+	p AS (VALUES ('before', start, pinned), ('after', pinned, till))
+	SELECT p.column1, p.column2, p.column3, (SELECT count(*) FROM m), count(DISTINCT o.c), count(o.c), coalesce(sum(o.amount), 0),
+		   coalesce(sum(o.amount), 0) / nullif(count(o.c), 0), count(o.c)::numeric / nullif(count(DISTINCT o.c), 0)
+	FROM p LEFT JOIN o ON o.ordered_at >= p.column2 AND o.ordered_at < p.column3 AND o.c IN (SELECT customer_identity FROM m)
+	GROUP BY 1, 2, 3
+$$;
+CREATE FUNCTION same(ours text, theirs text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE differ bigint;
+BEGIN
+	EXECUTE format('SELECT (SELECT count(*) FROM ((%1$s) EXCEPT (%2$s)) x) + (SELECT count(*) FROM ((%2$s) EXCEPT (%1$s)) x)', ours, theirs) INTO differ;
+	RETURN differ || ' differ';
+END $$;
+
+-- Members of the instance of that moment; the windows are those of the session's clock, across a change of it.
+SELECT period, period_start, period_end, members, customers, orders, revenue, round(average_order_value, 4) AS aov, round(purchase_frequency, 4) AS frequency
+FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf');
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 01:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '168 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+-- Members of any of several instances.
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10 00:00+00', '10 days', '2025-03-03 10:00', '2025-03-05 23:00', 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e2_2025_03_03,64b8f144256b30501b2ea1e2_2025_03_04,64b8f144256b30501b2ea1e2_2025_03_05}',
+	 '2025-02-28 01:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00')$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10 00:00+00', '1 month', instances_to => '2025-03-02 00:00', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e2_2025_03_01}', '2025-02-10 01:00+00', '2025-03-10 00:00+00', '2025-04-10 00:00+00')$$);
+SELECT period, members FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10', instances_from => '2025-03-02', relation => 'perf');
+-- No instance yet: unknown. No orders: no averages.
+SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-02-20', '1 day', relation => 'perf');
+SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2026-01-01', '1 day', relation => 'perf');
+-- By mail: orders without an address have it by the source of customers; without that source the address must be mapped.
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e3_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true)$$);
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "email": "email", "time": "ordered_at", "amount": "amount"}');
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e3_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true, true)$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', false, true)$$);
+SELECT customer_segmentation.set_source('customers', NULL);
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10', relation => 'perf')$$);
+
+-- A defined segment: its clock, and its owner's source; dates and times without a zone are by that clock.
+SELECT customer_segmentation.create_segment('Defined', 'SELECT 1::text', segment_id => '64b8f144256b30501b2ea1e1', time_zone => 'Europe/Berlin', relation => 'perf');
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "local_time", "amount": "amount"}');
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "day", "amount": "price"}');
+SELECT period, customers > 0 AS some, revenue, orders FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-09 23:00+00', '7 days', relation => 'perf');
+SELECT sum(price::numeric) AS revenue, count(*) AS orders FROM perf_orders WHERE day BETWEEN '2025-03-10' AND '2025-03-16'
+	AND customer_id::text IN (SELECT customer_identity FROM perf WHERE segment_instance_id = '64b8f144256b30501b2ea1e1_2025_03_09');
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
+
+-- Another's eyes: SELECT on the orders, and their policies.
+CREATE ROLE regress_analyst;
+GRANT SELECT ON perf TO regress_analyst;
+CREATE FUNCTION orders_of(segment text DEFAULT '64b8f144256b30501b2ea1e1') RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(period || ' ' || orders, ', ' ORDER BY period DESC) FROM customer_segmentation.segment_performance(segment, '2025-03-10 00:00+00', '7 days', relation => 'perf')
+$$;
+SELECT orders_of();
+SET ROLE regress_analyst;
+SELECT error_of('SELECT orders_of()');
+RESET ROLE;
+GRANT SELECT (customer_id, ordered_at, amount) ON perf_orders TO regress_analyst;
+SET ROLE regress_analyst;
+SELECT orders_of();
+-- A segment that is not defined has no owner: the caller's own source counts.
+SELECT error_of($$SELECT orders_of('64b8f144256b30501b2ea1e2')$$);
+RESET ROLE;
+ALTER TABLE perf_orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON perf_orders USING (customer_id < 20);
+SET ROLE regress_analyst;
+SELECT orders_of();
+RESET ROLE;
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e9', '2025-03-10', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10', '-1 day', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', 'infinity', relation => 'perf')$$);
+SELECT count(*) FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', NULL, relation => 'perf');
+SELECT customer_segmentation.set_source('orders', NULL);
+SELECT customer_segmentation.drop_segment('64b8f144256b30501b2ea1e1');
+DROP FUNCTION orders_of, same, twin_performance;
+DROP TABLE perf, perf_orders, perf_customers;
+DROP ROLE regress_analyst;
+RESET customer_segmentation.as_of;
+RESET DateStyle;
+RESET TimeZone;
