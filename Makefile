@@ -64,9 +64,11 @@ OBJS_C = \
 	src/sqlfn/erase.o \
 	src/sqlfn/exchange.o \
 	src/sqlfn/exchange_read.o \
+	src/sqlfn/moment.o \
 	src/sqlfn/open.o \
 	src/sqlfn/rules.o \
 	src/sqlfn/rules_source.o \
+	src/sqlfn/segment_backfill.o \
 	src/sqlfn/segment_catalog.o \
 	src/sqlfn/segment_define.o \
 	src/sqlfn/segment_definition.o \

@@ -15,6 +15,7 @@
 #include "compat/compat.h"
 #include "plan/plan.h"
 #include "plan/stats.h"
+#include "sqlfn/moment.h"
 #include "sqlfn/rules.h"
 #include "sqlfn/segment.h"
 
@@ -25,9 +26,6 @@ extern PGDLLEXPORT void _PG_init(void);
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
-
-/* Read by customer_segmentation.as_of(); a setting, so that parallel workers know it and an abort takes it back. */
-static char *as_of = NULL;
 
 static const struct config_enum_entry rfm_best_options[] = {
 	{"highest", RULES_RFM_HIGHEST, false},
@@ -144,10 +142,11 @@ define_settings(void)
 	DefineCustomBoolVariable("customer_segmentation.enable_statistics",
 							 "Lets the planner estimate rows by what is stored, not by the last ANALYZE alone.", NULL,
 							 &plan_enable_statistics, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	/* A setting, so that parallel workers know it and an abort takes it back. */
 	DefineCustomStringVariable(
 		"customer_segmentation.as_of", "The moment for which definitions of segments are evaluated; empty for now.",
-		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &as_of, "",
-		PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &moment_setting,
+		"", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomIntVariable("customer_segmentation.rfm_buckets", "Number of scores of an RFM property in rules.", NULL,
 							&rules_rfm_buckets, 5, 2, CSEG_RULES_BUCKETS, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("customer_segmentation.rfm_best", "Which RFM score is the best one.",

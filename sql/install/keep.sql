@@ -1,4 +1,21 @@
--- What is kept: retention, pins, drops.
+-- What is kept: instances of the past, retention, pins, drops.
+
+CREATE FUNCTION customer_segmentation.backfill_segment(
+	segment_id text,
+	period_start timestamptz,
+	period_end timestamptz,
+	allow_current_state boolean DEFAULT false,
+	replace_runs boolean DEFAULT false,
+	OUT segment_instance_id text,
+	OUT as_of timestamptz,
+	OUT num_of_customers bigint,
+	OUT action text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'customer_segmentation_backfill_segment'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION customer_segmentation.backfill_segment(text, timestamptz, timestamptz, boolean, boolean)
+IS 'stores a segment''s instances of past periods, as runs at their due times would have stored them';
 
 CREATE FUNCTION customer_segmentation.set_retention(segment_id text, keep interval, keep_every text DEFAULT NULL)
 RETURNS void

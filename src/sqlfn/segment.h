@@ -129,6 +129,9 @@ typedef struct Run
 
 extern void run_insert_started(const Segment *segment, Run *run);
 extern void run_insert_succeeded(const Segment *segment, Run *run);
+/* Records of a backfill: one for each instance, with its number of rows. */
+extern void runs_insert_backfilled(const Segment *segment, char **instance_ids, const TimestampTz *moments,
+								   const int64 *rows, int n, TimestampTz started_at);
 extern void run_update_succeeded(const Run *run);
 extern void run_update_failed(int64 run_id, const char *sqlstate, const char *error);
 extern void run_insert_failed(const Segment *segment, const Run *run, const char *sqlstate, const char *error);
@@ -181,16 +184,18 @@ typedef struct Members
 	int64 nulls;            /* rows without an identity, not stored */
 	char *null_row;         /* the first of those, in words */
 	int instances;          /* moments evaluated so far */
+	int64 enough;           /* once there are so many rows no further moment is evaluated; 0: never enough */
+	const char *task;       /* what pg_stat_activity is to show; NULL: evaluating */
 } Members;
 
 /* In the current context, bounded by work_mem, the rest on disk. */
 extern Members *members_begin(void);
 /*
  * Adds the members at each of the moments, evaluated as the role, read only, and leaves nothing else behind. Returns
- * the rows of each in counts, if that is not NULL.
+ * how many of the moments were evaluated, and the rows of each in counts, if that is not NULL.
  */
-extern void members_evaluate(Members *members, const RulesQuery *query, const Segment *segment, Oid owner,
-							 const TimestampTz *moments, int n_moments, int64 *counts);
+extern int members_evaluate(Members *members, const RulesQuery *query, const Segment *segment, Oid owner,
+							const TimestampTz *moments, int n_moments, int64 *counts);
 /* 23502 or 23505, telling how many and showing one. */
 extern void members_check(Members *members, const char *name, bool duplicates_too);
 extern void members_end(Members *members);

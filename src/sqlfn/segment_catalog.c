@@ -534,6 +534,12 @@ segment_unlock_session(const char *segment_id)
 
 /* ---- run records -------------------------------------------------------------------------------------------- */
 
+static char *
+definition_text(const Segment *segment)
+{
+	return segment->rules ? JsonbToCString(NULL, &segment->rules->root, VARSIZE(segment->rules)) : segment->definition;
+}
+
 static void
 insert_run(const Segment *segment, Run *run, const char *status)
 {
@@ -551,8 +557,7 @@ insert_run(const Segment *segment, Run *run, const char *status)
 		Int64GetDatum(run->rows),
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
 		Int32GetDatum(MyProcPid),
-		CStringGetTextDatum(segment->rules ? JsonbToCString(NULL, &segment->rules->root, VARSIZE(segment->rules))
-										   : segment->definition),
+		CStringGetTextDatum(definition_text(segment)),
 	};
 	char nulls[] = "           ";
 	Catalog catalog;
@@ -580,6 +585,39 @@ void
 run_insert_succeeded(const Segment *segment, Run *run)
 {
 	insert_run(segment, run, "succeeded");
+}
+
+void
+runs_insert_backfilled(const Segment *segment, char **instance_ids, const TimestampTz *moments, const int64 *rows,
+					   int n, TimestampTz started_at)
+{
+	Oid types[] = {TEXTOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID, TEXTOID, INT4OID, TEXTOID};
+	Datum *ids = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *at = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *counts = palloc(sizeof(Datum) * Max(n, 1));
+	Datum values[8];
+
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = CStringGetTextDatum(instance_ids[i]);
+		at[i] = TimestampTzGetDatum(moments[i]);
+		counts[i] = Int64GetDatum(rows[i]);
+	}
+	values[0] = CStringGetTextDatum(segment->segment_id);
+	values[1] =
+		PointerGetDatum(construct_array(at, n, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[2] = PointerGetDatum(construct_array(ids, n, TEXTOID, -1, false, TYPALIGN_INT));
+	values[3] = PointerGetDatum(construct_array(counts, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = TimestampTzGetDatum(started_at);
+	values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[6] = Int32GetDatum(MyProcPid);
+	values[7] = CStringGetTextDatum(definition_text(segment));
+	execute_once("INSERT INTO customer_segmentation.segment_run (segment_id, kind, as_of, segment_instance_id, "
+				 "started_at, ended_at, status, rows, run_by, pid, definition) "
+				 "SELECT $1, 'backfill', u.at, u.id, $5, pg_catalog.clock_timestamp(), 'succeeded', u.rows, $6, $7, $8 "
+				 "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
+				 "AS u (at, id, rows)",
+				 lengthof(types), types, values, NULL);
 }
 
 void

@@ -56,17 +56,6 @@ segment_check_by(char *segment_by)
 	return segment_by;
 }
 
-TimestampTz
-segment_now(void)
-{
-	const char *setting = GetConfigOption("customer_segmentation.as_of", true, false);
-
-	if (setting == NULL || setting[0] == '\0')
-		return GetCurrentTransactionStartTimestamp();
-	return DatumGetTimestampTz(
-		DirectFunctionCall3(timestamptz_in, CStringGetDatum(setting), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-}
-
 /* Four bytes of time and eight of chance, in hexadecimal: they sort by age, and two servers draw different ones. */
 static char *
 draw_segment_id(TimestampTz now)

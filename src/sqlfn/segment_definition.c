@@ -156,7 +156,8 @@ sandbox_settle(Oid owner, const char *time_zone)
 static SPIPlanPtr
 prepare(const RulesQuery *query)
 {
-	SPIPlanPtr plan = SPI_prepare(query->sql, query->nargs, query->argtypes);
+	/* Values of rules are worth a plan of their own for each moment. */
+	SPIPlanPtr plan = SPI_prepare_cursor(query->sql, query->nargs, query->argtypes, CURSOR_OPT_CUSTOM_PLAN);
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare: %s", SPI_result_code_string(SPI_result));
@@ -494,6 +495,14 @@ remember_null(MembersReceiver *receiver, TupleTableSlot *slot)
 	MemoryContextSwitchTo(old);
 }
 
+static void
+report(const MembersReceiver *receiver)
+{
+	const Members *members = receiver->members;
+
+	segment_report(members->task ? members->task : "evaluating", receiver->segment, members->rows);
+}
+
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -521,7 +530,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(receiver->row);
 	if (++members->rows % REPORT_EVERY == 0)
-		segment_report("evaluating", receiver->segment, members->rows);
+		report(receiver);
 	return true;
 }
 
@@ -545,33 +554,56 @@ parameters(const RulesQuery *query)
 	return query->nargs > 0 ? params : NULL;
 }
 
-/* Settings and plan serve every moment. */
-static void
+/*
+ * Settings and plan serve every moment. A plan without parameters is made once, so it is made for the last of them:
+ * what suits a history that has just begun may take for ever on what it has grown to.
+ */
+static SPIPlanPtr
+prepare_for(const RulesQuery *query, TimestampTz last)
+{
+	SPIPlanPtr plan = prepare(query);
+
+	if (list_length(SPI_plan_get_plan_sources(plan)) != 1)
+		refuse("It is more than one statement.");
+	if (query->nargs == 0)
+	{
+		CachedPlan *cached;
+
+		set_moment(last);
+		cached = SPI_plan_get_cached_plan(plan);
+		if (cached)
+			ReleaseCachedPlan(cached, NULL); /* as SPI holds plans that are not kept */
+	}
+	return plan;
+}
+
+static int
 evaluate_moments(MembersReceiver *receiver, const RulesQuery *query, const TimestampTz *moments, int n_moments,
 				 int64 *counts)
 {
 	Members *members = receiver->members;
 	SPIExecuteOptions options = {.params = parameters(query), .dest = &receiver->pub};
-	SPIPlanPtr plan = prepare(query);
+	SPIPlanPtr plan = prepare_for(query, moments[n_moments - 1]);
+	int i = 0;
 
-	if (list_length(SPI_plan_get_plan_sources(plan)) != 1)
-		refuse("It is more than one statement.");
-	for (int i = 0; i < n_moments; i++)
+	while (i < n_moments && (members->enough == 0 || members->rows < members->enough))
 	{
 		int64 before = members->rows;
 
 		CHECK_FOR_INTERRUPTS();
 		set_moment(moments[i]);
 		members->instances++;
-		segment_report("evaluating", receiver->segment, members->rows);
+		report(receiver);
 		if (SPI_execute_plan_extended(plan, &options) != SPI_OK_SELECT)
 			refuse("It is not a query.");
 		if (counts)
 			counts[i] = members->rows - before;
+		i++;
 	}
+	return i;
 }
 
-void
+int
 members_evaluate(Members *members, const RulesQuery *query, const Segment *segment, Oid owner,
 				 const TimestampTz *moments, int n_moments, int64 *counts)
 {
@@ -582,6 +614,7 @@ members_evaluate(Members *members, const RulesQuery *query, const Segment *segme
 	};
 	DefinitionContext context;
 	Sandbox sandbox;
+	volatile int evaluated = 0;
 
 	push_context(&context, segment, NULL);
 	receiver.row = AllocSetContextCreate(CurrentMemoryContext, "member of a segment", ALLOCSET_SMALL_SIZES);
@@ -589,7 +622,7 @@ members_evaluate(Members *members, const RulesQuery *query, const Segment *segme
 	PG_TRY();
 	{
 		sandbox_settle(owner, segment->time_zone);
-		evaluate_moments(&receiver, query, moments, n_moments, counts);
+		evaluated = evaluate_moments(&receiver, query, moments, n_moments, counts);
 	}
 	PG_CATCH();
 	{
@@ -599,6 +632,7 @@ members_evaluate(Members *members, const RulesQuery *query, const Segment *segme
 	sandbox_leave(&sandbox);
 	MemoryContextDelete(receiver.row);
 	pop_context(&context);
+	return evaluated;
 }
 
 static void
