@@ -52,6 +52,25 @@ am_executor_depth(void)
 	return depth;
 }
 
+/* A plain query that calls functions which write does not change rows itself. */
+static bool
+may_change_rows(const QueryDesc *query)
+{
+	const PlannedStmt *plan = query->plannedstmt;
+
+	return query->operation != CMD_SELECT || plan->hasModifyingCTE || plan->rowMarks != NIL ||
+		   (query->dest && query->dest->mydest == DestIntoRel);
+}
+
+bool
+am_executor_writing(void)
+{
+	for (Running *r = running; r; r = r->outer)
+		if (may_change_rows(r->query))
+			return true;
+	return false;
+}
+
 bool
 am_executor_returning(void)
 {

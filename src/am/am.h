@@ -282,6 +282,7 @@ extern void am_flush_relation(Relation rel);
 
 /* Executor nesting, kept by module.c. */
 extern int am_executor_depth(void);
+extern bool am_executor_writing(void); /* is a statement running that may change rows? */
 extern bool am_executor_returning(void);
 
 /* ---- row-version log: handles ----------------------------------------------------------------------------- */

@@ -673,12 +673,12 @@ flush_matching(WriteRel *wr, CommandId cid, bool final)
 void
 am_flush_statement(CommandId cid)
 {
-	bool final = am_executor_depth() == 0;
+	bool final = !am_executor_writing();
 
 	for (WriteRel *wr = rels; wr; wr = wr->next)
 		if (wr->buffers)
 			flush_matching(wr, cid, final);
-	if (final)
+	if (am_executor_depth() == 0)
 		store_dict_trim();
 }
 
@@ -688,7 +688,7 @@ am_flush_relation(Relation rel)
 	WriteRel *wr = write_rel(rel, false);
 
 	if (wr && wr->buffers)
-		flush_matching(wr, InvalidCommandId, am_executor_depth() == 0);
+		flush_matching(wr, InvalidCommandId, !am_executor_writing());
 }
 
 /* ---- transactions ------------------------------------------------------------------------------------------------ */

@@ -654,7 +654,8 @@ check_duplicates(Members *members, const char *name)
 	catalog_enter(&catalog);
 	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "SPI_register_relation failed");
-	if (catalog_execute("SELECT customer_identity, n, count(*) OVER () FROM (SELECT instance_no, customer_identity, "
+	if (catalog_execute("SELECT customer_identity, n, count(*) OVER (PARTITION BY instance_no) FROM (SELECT "
+						"instance_no, customer_identity, "
 						"count(*) AS n FROM members GROUP BY instance_no, customer_identity HAVING count(*) > 1) AS d "
 						"ORDER BY instance_no, customer_identity COLLATE \"C\" LIMIT 1",
 						0, NULL, NULL, NULL) > 0)

@@ -226,9 +226,9 @@ apply(const Segment *segment, TimestampTz as_of, bool dry_run)
 	char **ids;
 	int n;
 
+	schedule_check_moment(as_of);
 	if (segment->keep == NULL)
 		return NIL;
-	schedule_check_moment(as_of);
 	segment_check_owner_exists(segment);
 	store_check_relation(segment);
 	instances = store_list_instances(segment, &n);
