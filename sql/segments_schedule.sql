@@ -165,6 +165,7 @@ CALL customer_segmentation.run_due_segments('2025-12-04 12:00+00');
 RESET default_transaction_isolation;
 
 SELECT customer_segmentation.drop_segment(segment_id, false) FROM customer_segmentation.segments;
+DELETE FROM customer_segmentation.segment_run;
 DROP VIEW stored;
 DROP PROCEDURE call_every;
 DROP FUNCTION due_times, make_segment, within_function;

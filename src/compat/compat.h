@@ -198,4 +198,11 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #define compat_proc_aclcheck(proc, role, mode) pg_proc_aclcheck(proc, role, mode)
 #endif
 
+/* 16 split what a member of a role may do: who gives something to a role has to be able to SET ROLE to it. */
+#if PG_VERSION_NUM >= 160000
+#define compat_check_can_set_role(member, role) check_can_set_role(member, role)
+#else
+#define compat_check_can_set_role(member, role) check_is_member_of_role(member, role)
+#endif
+
 #endif /* CSEG_COMPAT_H */

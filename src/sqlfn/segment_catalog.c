@@ -13,8 +13,6 @@
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -453,9 +451,10 @@ segment_adopt_owners(void)
 bool
 segment_is_operator(void)
 {
-	List *name = list_make2(makeString(pstrdup(SCHEMA)), makeString(pstrdup("run_due_segments")));
 	Oid argtypes[] = {TIMESTAMPTZOID};
-	Oid procedure = LookupFuncName(name, 1, argtypes, true);
+	Oid procedure = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("run_due_segments"),
+									PointerGetDatum(buildoidvector(argtypes, lengthof(argtypes))),
+									ObjectIdGetDatum(get_namespace_oid(SCHEMA, false)));
 
 	return OidIsValid(procedure) && compat_proc_aclcheck(procedure, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
 }

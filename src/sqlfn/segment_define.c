@@ -14,6 +14,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
+
 PG_FUNCTION_INFO_V1(customer_segmentation_create_segment);
 PG_FUNCTION_INFO_V1(customer_segmentation_create_segment_by_rules);
 PG_FUNCTION_INFO_V1(customer_segmentation_alter_segment);
@@ -208,8 +210,7 @@ alter_owner(Segment *segment, const char *role)
 {
 	Oid owner = get_role_oid(role, false);
 
-	if (!superuser() && !has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be member of role \"%s\"", role)));
+	compat_check_can_set_role(GetUserId(), owner);
 	segment->owner = owner;
 	segment->owner_name = pstrdup(role);
 }

@@ -84,13 +84,13 @@ check_privilege(Oid relation, Oid role, AclMode mode, const char *privilege)
 }
 
 static void
-check_kind(Oid relation)
+check_kind(const Segment *segment)
 {
-	Relation rel = try_relation_open(relation, AccessShareLock);
+	Relation rel = try_relation_open(segment->relation, AccessShareLock);
 
 	if (rel == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of the segment, OID %u, does not exist", relation),
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of segment \"%s\" does not exist", segment->name),
 				 errhint("Create the segment anew, for a table that exists.")));
 	if (rel->rd_rel->relkind != RELKIND_RELATION || !am_is_ours(rel))
 		ereport(ERROR,
@@ -107,7 +107,7 @@ check_kind(Oid relation)
 void
 store_check_relation(const Segment *segment)
 {
-	check_kind(segment->relation);
+	check_kind(segment);
 	check_privilege(segment->relation, segment->owner, ACL_INSERT, "INSERT");
 	if (!is_extension_table(segment->relation))
 		check_privilege(segment->relation, segment->owner, ACL_DELETE, "DELETE");
