@@ -117,6 +117,36 @@ for my $how ([ 'custom', '-Fc' ], [ 'plain', '-Fp' ], [ 'inserts', '-Fp', '--row
     restored_ok($name, $name);
 }
 
+# ---- segments: what defines them, their history, and their instances
+
+make_segments($node, 'segments');
+my $segments = segments_of($node, 'segments');
+for my $how ([ 'custom', '-Fc' ], [ 'plain', '-Fp' ]) {
+    my ($name, @options) = @$how;
+    my $db = "segments_$name";
+    $node->command_ok([ 'pg_dump', @options, '-f', "$dir/$db", '-d', $node->connstr('segments') ], "segments, $name: dumped");
+    $node->safe_psql('postgres', "CREATE DATABASE $db TEMPLATE template0");
+    $node->command_ok(
+        $name eq 'custom'
+        ? [ 'pg_restore', '-e', '-j2', '-d', $node->connstr($db), "$dir/$db" ]
+        : [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db), '-f', "$dir/$db" ], "segments, $name: restored");
+    is(segments_of($node, $db), $segments, "segments, $name: all that is known of them");
+    segments_work($node, $db, "segments, $name");
+}
+
+# In another cluster, where the roles have other OIDs.
+{
+    my $other = new_cluster('other');
+    $other->safe_psql('postgres', 'CREATE ROLE one; CREATE ROLE two; CREATE ROLE other; CREATE ROLE shop; CREATE DATABASE segments');
+    $other->command_ok([ 'pg_restore', '-e', '-d', $other->connstr('segments'), "$dir/segments_custom" ], 'segments, other cluster: restored');
+    is(segments_of($other, 'segments'), $segments, 'segments, other cluster: all that is known of them');
+    segments_work($other, 'segments', 'segments, other cluster');
+    $other->safe_psql('segments', 'ALTER ROLE shop RENAME TO store; CREATE ROLE shop');
+    is($other->safe_psql('segments', q{SELECT DISTINCT owner FROM customer_segmentation.segments ORDER BY 1}), "other\nstore",
+        'segments, other cluster: a renamed role keeps them');
+    $other->stop;
+}
+
 # ---- tables alone
 
 $node->safe_psql('postgres', 'CREATE DATABASE alone');

@@ -29,6 +29,8 @@ for my $mode ('copy', 'link') {
             . 'CREATE ROLE reader; GRANT SELECT ON customer_segmentation_table TO reader;'
             . 'VACUUM s');
     sound($old, "$mode: before");
+    make_segments($old, 'segments');
+    my $segments = segments_of($old, 'segments');
     my $info = q{SELECT t, i.rows, instances, customers, cells, bases, deltas, base_bytes, delta_bytes, dictionary_bytes
         FROM unnest(ARRAY['s', 'customer_segmentation_table']::regclass[]) t, customer_segmentation.storage_info(t) i};
     my $before = $old->safe_psql('postgres', $info);
@@ -42,6 +44,8 @@ for my $mode ('copy', 'link') {
     chdir $dir;
     $new->start;
     is($new->safe_psql('postgres', $info), $before, "$mode: stored as before");
+    is(segments_of($new, 'segments'), $segments, "$mode: all that is known of segments");
+    segments_work($new, 'segments', "$mode: segments");
     sound($new, "$mode: contents");
     sound($new, "$mode: the extension's table", 'postgres', 'customer_segmentation_table', 'own_twin');
     is($new->safe_psql('postgres', q{SELECT has_table_privilege('reader', 'customer_segmentation_table', 'SELECT')}),
@@ -66,7 +70,7 @@ sub statements {
     $text =~ s/^--.*\n//mg;
     my @found;
     my $now = '';
-    while ($text =~ /\G((\$\w*\$).*?\2|'(?:[^']|'')*'|--[^\n]*\n|;|.)/gs) {
+    while ($text =~ /\G((\$\w*\$).*?\2|BEGIN ATOMIC\b.*?\nEND\b|'(?:[^']|'')*'|--[^\n]*\n|;|.)/gs) {
         if ($1 eq ';') {
             push @found, $now =~ s/^\s+|\s+$//gr;
             $now = '';

@@ -15,7 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(new_cluster prepare load sound problems seed start_psql finish_psql major error_of pid_of
-    kill_server TWIN_COLUMNS);
+    kill_server make_segments segments_of segments_work TWIN_COLUMNS);
 
 use constant TWIN_COLUMNS => 'customer_identity, instance_created_date, schedule, segment_by, segment_created_date, '
     . 'segment_id, segment_instance_id, segment_name, num_of_customers, num_of_orders, total_revenue';
@@ -112,6 +112,84 @@ sub seed {
     srand $seed;
     note "seed $seed (CSEG_SEED repeats it)";
     return $seed;
+}
+
+# Segments of two roles in a database of their own: by query and by rules, in the shared table and in one of their own, with
+# sources, retention, pins, backfilled instances, a history of runs of every kind and one that a killed server left.
+sub make_segments {
+    my ($node, $db) = @_;
+    $node->safe_psql('postgres', "CREATE ROLE shop; CREATE ROLE other; CREATE DATABASE $db");
+    $node->safe_psql($db, <<'SQL');
+CREATE EXTENSION customer_segmentation;
+CREATE SCHEMA shop AUTHORIZATION shop;
+GRANT SELECT, INSERT ON customer_segmentation_table TO shop, other;
+SET customer_segmentation.as_of = '2025-03-01 09:00+00';
+SET ROLE shop;
+CREATE TABLE shop.customers AS SELECT c AS id, 'c' || c || '@example.com' AS email, (ARRAY['Berlin', 'Paris', 'Rome'])[1 + c % 3] AS city FROM generate_series(1, 300) c;
+CREATE TABLE shop.orders AS SELECT 1 + o * 7 % 300 AS customer, timestamptz '2025-01-01 00:00+00' + o * interval '1 hour' AS at, o % 90 + 0.5 AS amount FROM generate_series(1, 2500) o;
+CREATE TABLE shop.instances (LIKE public.customer_segmentation_table) USING customer_segmentation;
+SELECT customer_segmentation.set_source('customers', 'shop.customers', '{"customer_id": "id", "email": "email", "city": "city"}');
+SELECT customer_segmentation.set_source('orders', 'shop.orders', '{"customer_id": "customer", "time": "at", "amount": "amount"}');
+SELECT customer_segmentation.create_segment('Buyers', 'SELECT customer, count(*), sum(amount) FROM shop.orders WHERE at < customer_segmentation.as_of() GROUP BY 1',
+	segment_id => lpad('a', 24, '0'), time_zone => 'Europe/Berlin', description => $$what's bought$$);
+SELECT customer_segmentation.create_segment('By rules', '{"type":"AND","filters":[{"type":"user_action","definition":{"action":{"type":"made_purchase","comparator":"greater_than","value":1},"time":{"comparator":"under","value":30,"unit":"day"}}}]}'::jsonb,
+	segment_id => lpad('b', 24, '0'), segment_by => 'email', schedule => 'every_hour', time_zone => 'America/New_York');
+SELECT customer_segmentation.create_segment('Own table', 'SELECT id FROM shop.customers', segment_id => lpad('c', 24, '0'), relation => 'shop.instances', schedule => 'once_a_month');
+SELECT customer_segmentation.create_segment('In both', '{"type":"AND","filters":[{"type":"segment_relation","definition":{"property":{"value":"00000000000000000000000a","comparator":"is"}}}]}'::jsonb, segment_id => lpad('d', 24, '0'));
+SELECT customer_segmentation.set_retention(lpad('a', 24, '0'), '10 days', 'month');
+SELECT customer_segmentation.run_segment(lpad('a', 24, '0'), d) FROM generate_series(timestamptz '2025-02-20 09:00+00', '2025-02-25 09:00+00', '1 day') d;
+RESET ROLE;
+SET ROLE other;
+SELECT customer_segmentation.create_segment('Broken', 'SELECT 1 / (g - 5) FROM generate_series(1, 9) g', segment_id => lpad('e', 24, '0'));
+SELECT customer_segmentation.create_segment('Paused', 'SELECT 1', segment_id => lpad('f', 24, '0'));
+SELECT customer_segmentation.alter_segment(lpad('f', 24, '0'), paused => true);
+RESET ROLE;
+RESET customer_segmentation.as_of;
+CALL customer_segmentation.run_due_segments('2025-03-01 09:30+00');
+CALL customer_segmentation.run_due_segments('2025-03-02 09:30+00');
+INSERT INTO customer_segmentation.segment_instance_mark (relation, segment_instance_id, backfilled, current_state)
+VALUES ('customer_segmentation_table', lpad('a', 24, '0') || '_2025_02_20', true, '$.filters[0]');
+SELECT customer_segmentation.pin_instance(lpad('a', 24, '0') || '_2025_03_01');
+INSERT INTO customer_segmentation.segment_run (segment_id, kind, as_of, started_at, status, run_by, pid)
+VALUES (lpad('a', 24, '0'), 'scheduled', '2025-03-03 09:00+00', clock_timestamp(), 'running', 'postgres', 1);
+SQL
+}
+
+# All that is known of them.
+sub segments_of {
+    my ($node, $db) = @_;
+    return $node->safe_psql($db, <<'SQL');
+SET TimeZone = 'UTC';
+SET customer_segmentation.as_of = '2025-03-03 10:00+00';
+SELECT * FROM customer_segmentation.segments ORDER BY segment_id;
+SELECT * FROM customer_segmentation.segment_health ORDER BY segment_id;
+SELECT * FROM customer_segmentation.segment_runs;
+SELECT * FROM customer_segmentation.segment_instances ORDER BY segment_instance_id;
+SELECT * FROM customer_segmentation.sources ORDER BY 1, 2;
+SELECT query, undated, last_due_at, owner_name FROM customer_segmentation.segment ORDER BY segment_id;
+SELECT * FROM customer_segmentation.segment_instance_mark ORDER BY 1, 2;
+SELECT count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text COLLATE "C")) FROM customer_segmentation_table t;
+SELECT count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text COLLATE "C")) FROM shop.instances t;
+SELECT last_value, is_called FROM customer_segmentation.segment_run_number;
+SQL
+}
+
+# They work where they came to: due ones are run as their owners, what was left is cleared away, pins hold.
+sub segments_work {
+    my ($node, $db, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    $node->safe_psql($db, q{CALL customer_segmentation.run_due_segments('2025-03-20 09:30+00')});
+    is($node->safe_psql($db, q{SET TimeZone = 'UTC'; SELECT string_agg(ltrim(segment_id, '0') || ' ' || status || coalesce(' ' || sqlstate, ''), ', ' ORDER BY run_id)
+		FROM customer_segmentation.segment_runs WHERE as_of > '2025-03-03'}),
+        'a failed 57000, a succeeded, b succeeded, d succeeded, e failed 22012', "$name: what is due runs");
+    is($node->safe_psql($db, q{SELECT count(*) FROM customer_segmentation.segment_instances i JOIN (SELECT segment_instance_id, rows FROM customer_segmentation.segment_runs
+		WHERE as_of > '2025-03-03' AND status = 'succeeded') r USING (segment_instance_id) WHERE rows = num_of_customers}), 3, "$name: and is stored");
+    is($node->safe_psql($db, q{SELECT string_agg(substr(segment_instance_id, 26) || CASE WHEN pinned THEN ' pinned' ELSE '' END, ', ' ORDER BY segment_instance_id)
+		FROM customer_segmentation.segment_instances WHERE segment_id = lpad('a', 24, '0')}), '2025_02_25, 2025_03_01 pinned, 2025_03_02, 2025_03_20',
+        "$name: retention and pins hold");
+    is($node->safe_psql($db, q{SELECT count(*) FROM customer_segmentation.segment WHERE cluster <> (SELECT system_identifier FROM pg_control_system())
+		OR owner_oid <> owner_name::regrole}), 0, "$name: owners are known");
+    is($node->safe_psql($db, q{SELECT count(*) FROM customer_segmentation.verify()}), 0, "$name: sound");
 }
 
 sub major {
