@@ -169,13 +169,12 @@ private:
 	// A given moment, or of a date the start of the day, or of the day after.
 	std::string moment(CsegColumnClass cls, const Moment &m, bool day_after) {
 		const std::string given = param(m.type, {m.text});
-		const std::string at_zone = " AT TIME ZONE " + zone();
 		if (m.type == CSEG_PARAM_INSTANT)
-			return cls == CSEG_COLUMN_INSTANT ? given : "(" + given + at_zone + ")";
+			return cls == CSEG_COLUMN_INSTANT ? given : "(" + given + " AT TIME ZONE " + zone() + ")";
 		const std::string local = m.type == CSEG_PARAM_LOCAL ? given
 								  : day_after                ? "(" + given + " + 1)::timestamp"
 															 : given + "::timestamp";
-		return cls == CSEG_COLUMN_INSTANT ? "(" + local + at_zone + ")" : "(" + local + ")";
+		return cls == CSEG_COLUMN_INSTANT ? "(" + local + " AT TIME ZONE " + zone() + ")" : "(" + local + ")";
 	}
 
 	// The conditions of a time on a column, without those that only keep out what is after the moment.
