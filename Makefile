@@ -45,6 +45,10 @@ OBJS_C = \
 	src/am/slot.o \
 	src/am/summary.o \
 	src/am/write.o \
+	src/plan/agg_exec.o \
+	src/plan/agg_groups.o \
+	src/plan/agg_paths.o \
+	src/plan/agg_tests.o \
 	src/plan/clauses.o \
 	src/plan/costs.o \
 	src/plan/estimate.o \
@@ -102,6 +106,7 @@ OBJS_CXX = \
 	src/core/rules_parse.o \
 	src/core/rules_sql.o \
 	src/core/rules_words.o \
+	src/core/sift.o \
 	src/core/totals.o
 
 OBJS = $(OBJS_C) $(OBJS_CXX)

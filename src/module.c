@@ -13,6 +13,7 @@
 
 #include "am/am.h"
 #include "compat/compat.h"
+#include "plan/agg.h"
 #include "plan/plan.h"
 #include "plan/stats.h"
 #include "sqlfn/moment.h"
@@ -162,6 +163,9 @@ define_settings(void)
 							 "Lets the planner estimate rows by what is stored, not by the last ANALYZE alone.", NULL,
 							 &plan_enable_statistics, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	/* A setting, so that parallel workers know it and an abort takes it back. */
+	DefineCustomBoolVariable("customer_segmentation.enable_aggregate",
+							 "Lets the planner answer aggregates from totals and cells, without rows.", NULL,
+							 &plan_enable_aggregate, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"customer_segmentation.as_of", "The moment for which definitions of segments are evaluated; empty for now.",
 		"A run sets it for the time that the definition takes. Set it to try a definition by hand.", &moment_setting,
@@ -194,4 +198,5 @@ _PG_init(void)
 	am_xact_init();
 	am_summary_init();
 	plan_init();
+	plan_aggregate_init();
 }

@@ -146,6 +146,9 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 }
 #endif
 
+/* 18 gives the expressions that a query groups by a range table entry of their own while it plans. */
+#define COMPAT_PLAIN_GROUPING_SETS (PG_VERSION_NUM < 180000)
+
 /* 17 added a question to slots. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_HAS_CURRENT_XACT_TUPLE 1

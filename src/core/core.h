@@ -277,6 +277,66 @@ bool cseg_set_equal(const CsegSet *a, const CsegSet *b);
 /* The bits of the first container at or after *container that has members, which *container becomes; NULL if there is
  * none. They belong to the set and hold until it changes. */
 const uint64_t *cseg_set_from(const CsegSet *set, uint32_t *container);
+/* ---- sift: rows of cells that meet conditions, added up without making rows --------------------------------- */
+
+/*
+ * A sift goes through a cell customer by customer. A customer's measures stay the same over stretches of slots, so a
+ * condition is decided once per stretch, for all its slots at a time, and a stretch is added up by its two ends.
+ */
+typedef struct CsegSift CsegSift;
+
+typedef enum CsegTestKind {
+	CSEG_TEST_COMPARE, /* measure against bound; neither true nor false where either is NULL */
+	CSEG_TEST_NULL,    /* measure IS NULL */
+	CSEG_TEST_SLOTS,   /* what the caller knows of each slot: leaf n */
+	CSEG_TEST_NOT,     /* of the one before */
+	CSEG_TEST_AND,     /* of the n before */
+	CSEG_TEST_OR       /* of the n before */
+} CsegTestKind;
+
+enum { CSEG_LESS = 1, CSEG_EQUAL = 2, CSEG_GREATER = 4 };
+
+/* A step of a condition in postfix order. SQL's three-valued logic. */
+typedef struct CsegTest {
+	CsegValue bound; /* not CSEG_WIDE */
+	uint32_t n;
+	uint8_t kind;    /* CsegTestKind */
+	uint8_t measure; /* COMPARE, NULL */
+	uint8_t accepts; /* COMPARE: which of CSEG_LESS, _EQUAL, _GREATER are true */
+	uint8_t reserved;
+} CsegTest;
+
+/* For the slots of the cell's group: where is the leaf true, where false? */
+typedef struct CsegSlotLeaf {
+	uint64_t is_true;
+	uint64_t is_false;
+} CsegSlotLeaf;
+
+typedef struct CsegSiftView {
+	const CsegTest *tests; /* none: every row */
+	uint32_t n_tests;
+	uint8_t sums;     /* bit set of measures: sums and counts wanted */
+	uint8_t extremes; /* bit set of measures: min and max wanted */
+	bool members;     /* cseg_sift_members will be asked */
+} CsegSiftView;
+
+/* Order of two values that are neither NULL nor wide: -1, 0, 1. -Infinity is the least, NaN the greatest. */
+int cseg_value_compare(const CsegValue *a, const CsegValue *b);
+
+/* Copies the views. The rows of each view meet its own condition and that of view 0. */
+CsegCode cseg_sift_new(CsegSift **out, const CsegSiftView *views, uint32_t n_views, uint32_t n_leaves,
+					   CsegError *err);
+void cseg_sift_free(void *sift);
+/* Adds up the rows of the given slots; lows, ascending: of these customers alone, NULL: of all. What was there of a
+ * cell before is forgotten. *wide: a wide value is in the way, and there is no result. */
+CsegCode cseg_sift_cell(CsegSift *sift, CsegCell *cell, uint64_t slots, const CsegSlotLeaf *leaves,
+						const uint16_t *lows, uint32_t n_lows, bool *wide, CsegError *err);
+/* Of the last cell, by slot. Rows are counted always, the rest as far as the view asks. *slots: those with rows;
+ * others are as after init. Belongs to the sift. */
+CsegCode cseg_sift_totals(CsegSift *sift, uint32_t view, const CsegTotals **totals, uint64_t *slots, CsegError *err);
+/* Adds the customers of the last cell with rows in any of the slots: bit low of bits. */
+CsegCode cseg_sift_members(const CsegSift *sift, uint32_t view, uint64_t slots,
+						   uint64_t bits[CSEG_CONTAINER_SIZE / 64], CsegError *err);
 
 /* ---- dictionary: identity text <-> ordinal --------------------------------------------------------------- */
 

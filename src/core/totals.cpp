@@ -15,29 +15,6 @@
 namespace cseg {
 namespace {
 
-__extension__ typedef __int128 Int128;
-__extension__ typedef unsigned __int128 Uint128;
-
-constexpr int64_t kPow10[CSEG_MAX_SCALE + 1] = {1,
-												10,
-												100,
-												1000,
-												10000,
-												100000,
-												1000000,
-												10000000,
-												100000000,
-												1000000000,
-												10000000000,
-												100000000000,
-												1000000000000,
-												10000000000000,
-												100000000000000,
-												1000000000000000,
-												10000000000000000,
-												100000000000000000,
-												1000000000000000000};
-
 constexpr uint8_t kHeadExtremes = 4;
 constexpr unsigned kHeadCountsShift = 3;
 constexpr unsigned kCounts = 5;
@@ -55,11 +32,6 @@ void set_sum(CsegMeasureTotals &m, Int128 sum) {
 void set_overflow(CsegMeasureTotals &m) {
 	m.flags |= CSEG_T_OVERFLOW;
 	set_sum(m, 0);
-}
-
-// A mantissa of 63 bits times 10^18 stays below 2^123.
-Int128 scaled(int64_t mantissa, unsigned scale, unsigned to) {
-	return static_cast<Int128>(mantissa) * kPow10[to - scale];
 }
 
 bool rescale(Int128 *sum, unsigned scale, unsigned to) {
@@ -87,21 +59,14 @@ void add_to_sum(CsegMeasureTotals &m, Int128 amount) {
 		set_sum(m, sum);
 }
 
-bool less(const CsegValue &a, const CsegValue &b) {
-	if (a.scale == b.scale)
-		return a.mantissa < b.mantissa;
-	const uint8_t to = std::max(a.scale, b.scale);
-	return scaled(a.mantissa, a.scale, to) < scaled(b.mantissa, b.scale, to);
-}
-
 bool same_number(const CsegValue &a, const CsegValue &b) {
-	return a.kind == b.kind && (a.kind != CSEG_DECIMAL || (!less(a, b) && !less(b, a)));
+	return a.kind == b.kind && (a.kind != CSEG_DECIMAL || (!decimal_less(a, b) && !decimal_less(b, a)));
 }
 
 void widen(CsegMeasureTotals &m, const CsegValue &min, const CsegValue &max) {
-	if (m.min.kind == CSEG_NULL || less(min, m.min))
+	if (m.min.kind == CSEG_NULL || decimal_less(min, m.min))
 		m.min = min;
-	if (m.max.kind == CSEG_NULL || less(m.max, max))
+	if (m.max.kind == CSEG_NULL || decimal_less(m.max, max))
 		m.max = max;
 }
 
@@ -163,7 +128,8 @@ bool bounds_hold(const CsegMeasureTotals &stored, const CsegMeasureTotals &actua
 		return false;
 	if (actual.min.kind != CSEG_DECIMAL)
 		return true;
-	return stored.min.kind == CSEG_DECIMAL && !less(actual.min, stored.min) && !less(stored.max, actual.max);
+	return stored.min.kind == CSEG_DECIMAL && !decimal_less(actual.min, stored.min) &&
+		   !decimal_less(stored.max, actual.max);
 }
 
 // Writes into the caller's buffer, which is large enough for any totals: encode can't fail, so it can't allocate.
@@ -251,7 +217,7 @@ void read_measure(Reader &r, CsegMeasureTotals &m) {
 		return;
 	m.min = read_extreme(r);
 	m.max = read_extreme(r);
-	if (less(m.max, m.min))
+	if (decimal_less(m.max, m.min))
 		throw Corrupt("minimum of totals is above their maximum");
 	if (std::max(m.min.scale, m.max.scale) > m.scale)
 		throw Corrupt("scale of totals is below that of their extremes");
@@ -267,6 +233,10 @@ void totals_add_value(CsegMeasureTotals &m, const CsegValue &v) {
 	raise_scale(m, v.scale);
 	add_to_sum(m, scaled(v.mantissa, v.scale, m.scale));
 	widen(m, v, v);
+}
+
+void totals_add_measure(CsegMeasureTotals &m, const CsegMeasureTotals &part) {
+	add_measure(m, part);
 }
 
 void totals_remove_value(CsegMeasureTotals &m, const CsegValue &v) {
