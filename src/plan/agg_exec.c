@@ -28,6 +28,7 @@
 #include "utils/ruleutils.h"
 
 #include "compat/compat.h"
+#include "plan/explain.h"
 
 #define CONTAINER_WORDS (CSEG_CONTAINER_SIZE / 64)
 #define NO_INDEX (-1)
@@ -122,15 +123,6 @@ typedef struct IdentityValue
 	bool is_array;
 } IdentityValue;
 
-typedef struct AggregateStats
-{
-	int64 instances_read;
-	int64 instances_skipped;
-	int64 instances_from_totals;
-	int64 cells_read;
-	int64 bytes_read;
-} AggregateStats;
-
 typedef struct AggregateState
 {
 	CustomScanState css;
@@ -178,7 +170,8 @@ typedef struct AggregateState
 	uint16 *lows;
 	Members *members;
 	Members *spare_members;
-	AggregateStats stats;
+	AmScanStats stats;
+	int64 from_totals; /* instances */
 	bool done;
 	int at;
 } AggregateState;
@@ -403,7 +396,7 @@ init_identity(AggregateState *state, List *clauses, Index varno)
 	foreach (lc, clauses)
 	{
 		IdentityValue *v = &state->identity[state->n_identity++];
-		Expr *value = plan_identity_value(lfirst(lc), varno, identity, &v->is_array);
+		Expr *value = plan_key_value(lfirst(lc), varno, identity, &v->is_array);
 
 		if (value == NULL)
 			elog(ERROR, "customer_segmentation aggregate has an identity clause that is none");
@@ -1100,7 +1093,7 @@ visit_totals(AggregateState *state, GroupRun *run, StoreGroup *group)
 			continue;
 		}
 		add_totals(state, instance_info(state, run, group, slot), &totals);
-		state->stats.instances_from_totals++;
+		state->from_totals++;
 	}
 }
 
@@ -1325,6 +1318,7 @@ run_aggregate(AggregateState *state)
 
 	forget_run(state);
 	memset(&state->stats, 0, sizeof(state->stats));
+	state->from_totals = 0;
 	am_flush_before_read(state->rel, snapshot);
 	PredicateLockRelation(state->rel, snapshot);
 	state->reader = am_reader_acquire(state->rel, snapshot);
@@ -1467,40 +1461,49 @@ rescan_aggregate(CustomScanState *node)
 /* ---- EXPLAIN
  * -------------------------------------------------------------------------------------------------------------- */
 
-static void
-explain_expressions(CustomScanState *node, const char *label, int first, int n, bool is_hidden, List *context,
-					ExplainState *es)
+static List *
+expressions(CustomScan *cscan, int first, int n, bool is_hidden)
 {
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	List *shown = NIL;
+	List *list = NIL;
 
 	for (int i = first; i < first + n; i++)
-		shown = lappend(shown, deparse_expression((Node *) (is_hidden ? hidden(cscan, i) : target(cscan, i)), context,
-												  es->verbose, false));
+		list = lappend(list, is_hidden ? hidden(cscan, i) : target(cscan, i));
+	return list;
+}
+
+static void
+explain_keys(CustomScan *cscan, int n, List *context, ExplainState *es)
+{
+	bool useprefix = list_length(es->rtable) > 1 || es->verbose;
+	List *shown = NIL;
+	ListCell *lc;
+
+	foreach (lc, expressions(cscan, 0, n, false))
+		shown = lappend(shown, deparse_expression(lfirst(lc), context, useprefix, false));
 	if (shown)
-		ExplainPropertyList(label, shown, es);
+		ExplainPropertyList("Group Key", shown, es);
 }
 
 static void
 explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	AggregateState *state = (AggregateState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	const AggLayout *l = &state->layout;
 	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
 	int at = l->n_keys + l->n_calls + l->n_groupings;
 
 	ExplainPropertyText("Relation", RelationGetRelationName(state->rel), es);
-	explain_expressions(node, "Group Key", 0, l->n_keys, false, context, es);
-	explain_expressions(node, "Segment Quals", at, l->n_instance, true, context, es);
-	explain_expressions(node, "Measure Quals", at + l->n_instance, l->n_measures, true, context, es);
-	explain_expressions(node, "Customer Quals", at + l->n_instance + l->n_measures, l->n_identity, true, context, es);
+	explain_keys(cscan, l->n_keys, context, es);
+	explain_clauses("Instance Cond", expressions(cscan, at, l->n_instance, true), context, es);
+	at += l->n_instance;
+	explain_clauses("Measure Cond", expressions(cscan, at, l->n_measures, true), context, es);
+	at += l->n_measures;
+	explain_clauses("Customer Cond", expressions(cscan, at, l->n_identity, true), context, es);
 	ExplainPropertyText("Answered From", state->from_cells || state->distinct ? "cells" : "totals", es);
 	if (!es->analyze || !state->done)
 		return;
-	ExplainPropertyInteger("Instances Read", NULL, state->stats.instances_read, es);
-	ExplainPropertyInteger("Instances Skipped", NULL, state->stats.instances_skipped, es);
-	ExplainPropertyInteger("Instances From Totals", NULL, state->stats.instances_from_totals, es);
-	ExplainPropertyInteger("Cells Read", NULL, state->stats.cells_read, es);
-	ExplainPropertyInteger("Bytes Read", NULL, state->stats.bytes_read, es);
+	explain_stats(&state->stats, es);
+	ExplainPropertyInteger("Instances From Totals", NULL, state->from_totals, es);
 	ExplainPropertyInteger("Rows Made", NULL, 0, es);
 }

@@ -186,7 +186,7 @@ take_clause(RestrictInfo *rinfo, RelOptInfo *rel, bool secured, AggQuery *q)
 	if (secured)
 		return false;
 	q->cells = true;
-	if (plan_identity_value(rinfo->clause, q->varno, q->identity, &is_array))
+	if (plan_key_value(rinfo->clause, q->varno, q->identity, &is_array))
 	{
 		q->identities = lappend(q->identities, clause);
 		return true;
