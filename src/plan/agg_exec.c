@@ -30,7 +30,6 @@
 #include "compat/compat.h"
 #include "plan/explain.h"
 
-#define CONTAINER_WORDS (CSEG_CONTAINER_SIZE / 64)
 #define NO_INDEX (-1)
 
 /* Rows that an aggregate's FILTER lets pass. The first view is without filter. */
@@ -80,7 +79,7 @@ typedef struct Members
 	struct Members *next;
 	AggEntry *group;
 	int call;
-	uint64 bits[CONTAINER_WORDS];
+	uint64 bits[CSEG_MEMBER_WORDS];
 } Members;
 
 typedef struct Pick
@@ -162,8 +161,7 @@ typedef struct AggregateState
 	StoreOwner *cell_owner;
 	StoreOwner *cursor_owner;
 	CsegSift *sift;
-	CsegSift *member_sift; /* totals do, but customers are counted */
-	GroupRun *runs;        /* by group of the view */
+	GroupRun *runs; /* by group of the view */
 	bool by_customer;
 	int n_ordinals;
 	uint32 *ordinals; /* sorted */
@@ -746,7 +744,8 @@ count_members(AggregateState *state)
 
 /* All slots of one group at a time: they are often all slots. */
 static void
-add_members_of_call(AggregateState *state, const CsegSift *sift, const GroupRun *run, uint64 slots, int call, int set)
+add_members_of_call(AggregateState *state, CsegCell *data, const CsegSift *sift, const GroupRun *run, uint64 slots,
+					int call, int set)
 {
 	const Call *c = &state->calls[call];
 
@@ -766,20 +765,23 @@ add_members_of_call(AggregateState *state, const CsegSift *sift, const GroupRun 
 			if (run->infos[slot]->passes[c->view])
 				passing |= UINT64CONST(1) << slot;
 		}
-		if (passing != 0)
+		if (passing != 0 && sift)
 			CSEG_CALL(state->rel, cseg_sift_members(sift, (uint32) state->views[c->view].core, passing,
 													member_bits(state, entry, call), &err));
+		else if (passing != 0)
+			CSEG_CALL(state->rel, cseg_cell_members(data, passing, member_bits(state, entry, call), &err));
 		slots &= ~same;
 	}
 }
 
+/* sift: that of the cell, NULL: all its rows count. */
 static void
-add_members(AggregateState *state, const CsegSift *sift, const GroupRun *run, uint64 slots)
+add_members(AggregateState *state, CsegCell *data, const CsegSift *sift, const GroupRun *run, uint64 slots)
 {
 	for (int i = 0; i < state->layout.n_calls; i++)
 		if (state->calls[i].call.kind == AGG_DISTINCT_IDENTITY)
 			for (int set = 0; set < state->n_sets; set++)
-				add_members_of_call(state, sift, run, slots, i, set);
+				add_members_of_call(state, data, sift, run, slots, i, set);
 }
 
 static void
@@ -846,7 +848,6 @@ typedef struct RowWork
 	StoreCell *cell;
 	int slot;
 	int n_lows;
-	bool with_sums;
 	bool with_members;
 	bool *hits; /* by view of the core */
 } RowWork;
@@ -869,8 +870,7 @@ visit_row(AggregateState *state, RowWork *work, const CsegSlotView *rows, uint32
 			return;
 	}
 	info = instance_info(state, work->run, work->cell->group, work->slot);
-	if (work->with_sums)
-		add_row(state, info, values, work->hits);
+	add_row(state, info, values, work->hits);
 	if (work->with_members)
 		add_member(state, info, work->hits, low);
 }
@@ -928,14 +928,15 @@ check_instances(AggregateState *state, StoreCell *cell, uint64 slots)
 						errdetail("Cell %u.", cell->cell_no)));
 }
 
-/* Rows of the given slots: added up, their customers counted, or both. */
+/* Adds up rows of the given slots; counts their customers if asked to. */
 static void
 add_cell(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, uint64 slots, int n_lows,
-		 CsegSift *sift, bool with_sums, bool with_members)
+		 bool with_members)
 {
 	const CsegTotals **by_core = palloc(sizeof(void *) * state->n_cores);
 	const CsegTotals **of_slot = palloc(sizeof(void *) * state->n_cores);
 	uint64 present = 0;
+	CsegSift *sift = state->sift;
 	bool wide = true;
 
 	if (slots == 0)
@@ -950,9 +951,9 @@ add_cell(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, 
 		CSEG_CALL(state->rel, cseg_sift_totals(sift, (uint32) c, &by_core[c], &of_core, &err));
 		present |= of_core;
 	}
-	if (wide || (with_sums && !sums_are_known(state, by_core, present)))
+	if (wide || !sums_are_known(state, by_core, present))
 	{
-		RowWork work = {run, cell, 0, n_lows, with_sums, with_members, NULL};
+		RowWork work = {run, cell, 0, n_lows, with_members, NULL};
 
 		add_cell_rows(state, &work, data, slots);
 		return;
@@ -965,11 +966,10 @@ add_cell(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, 
 
 		for (int c = 0; c < state->n_cores; c++)
 			of_slot[c] = &by_core[c][slot];
-		if (with_sums)
-			add_totals(state, info, of_slot);
+		add_totals(state, info, of_slot);
 	}
 	if (with_members)
-		add_members(state, sift, run, present);
+		add_members(state, data, sift, run, present);
 }
 
 static int
@@ -1001,6 +1001,20 @@ by_container(const void *a, const void *b)
 	return x->cell_no < y->cell_no ? -1 : x->cell_no > y->cell_no;
 }
 
+/* Totals have answered the rest. */
+static void
+add_all_members(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, uint64 slots)
+{
+	uint64 present;
+
+	CSEG_CALL(state->rel, cseg_cell_slots(data, &present, &err));
+	check_instances(state, cell, present);
+	present &= slots;
+	for (uint64 rest = present; rest != 0; rest &= rest - 1)
+		instance_info(state, run, cell->group, pg_rightmost_one_pos64(rest));
+	add_members(state, data, NULL, run, present);
+}
+
 static void
 visit_cell(AggregateState *state, StoreCell *cell)
 {
@@ -1024,12 +1038,12 @@ visit_cell(AggregateState *state, StoreCell *cell)
 	old = MemoryContextSwitchTo(state->cell_cxt);
 	data = read_cell(state, cell, n_lows);
 	if (state->from_cells)
-		add_cell(state, run, cell, data, sums, n_lows, state->sift, true, state->distinct);
+		add_cell(state, run, cell, data, sums, n_lows, state->distinct);
 	else
 	{
-		add_cell(state, run, cell, data, sums, n_lows, state->sift, true, false);
+		add_cell(state, run, cell, data, sums, n_lows, false);
 		if (state->distinct)
-			add_cell(state, run, cell, data, members, n_lows, state->member_sift, false, true);
+			add_all_members(state, run, cell, data, members);
 	}
 	MemoryContextSwitchTo(old);
 	store_owner_set(state->cell_owner, NULL);
@@ -1234,7 +1248,7 @@ choose_customers(AggregateState *state)
 }
 
 static CsegSift *
-new_sift(AggregateState *state, bool sums)
+new_sift(AggregateState *state)
 {
 	CsegSiftView *views = palloc0(sizeof(CsegSiftView) * state->n_cores);
 	StoreOwner *owner = store_owner_new(state->run_cxt, cseg_sift_free);
@@ -1248,9 +1262,9 @@ new_sift(AggregateState *state, bool sums)
 			return NULL;
 		views[i] = (CsegSiftView){.tests = core->condition.tests,
 								  .n_tests = (uint32) core->condition.n,
-								  .sums = sums ? core->sums : 0,
-								  .extremes = sums ? core->extremes : 0,
-								  .members = core->members};
+								  .sums = core->sums,
+								  .extremes = core->extremes,
+								  .members = core->members && state->from_cells};
 	}
 	CSEG_CALL(state->rel, cseg_sift_new(&sift, views, (uint32) state->n_cores, (uint32) state->n_leaves, &err));
 	store_owner_set(owner, sift);
@@ -1283,7 +1297,6 @@ forget_run(AggregateState *state)
 	state->members = NULL;
 	state->spare_members = NULL;
 	state->sift = NULL;
-	state->member_sift = NULL;
 	state->runs = NULL;
 	state->ordinals = NULL;
 	state->n_ordinals = 0;
@@ -1298,9 +1311,7 @@ prepare_run(AggregateState *state)
 		agg_condition_init(&state->cores[i].condition, state->cores[i].tests, state->econtext);
 	start_groups(state);
 	choose_customers(state);
-	state->sift = new_sift(state, true);
-	if (state->distinct && !state->from_cells)
-		state->member_sift = new_sift(state, false);
+	state->sift = new_sift(state);
 	state->cell_cxt =
 		AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate cell", ALLOCSET_DEFAULT_SIZES);
 	state->row_cxt = AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate row", ALLOCSET_SMALL_SIZES);

@@ -56,7 +56,8 @@ typedef struct AggQuery
 	List *measures;
 	List *identities;
 	List *having;
-	bool cells; /* totals don't do */
+	bool cells;       /* totals don't do */
+	double instances; /* about; < 0: unknown */
 } AggQuery;
 
 /* ---- is it covered? ------------------------------------------------------------------------------------------- */
@@ -236,8 +237,9 @@ cover_groups(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery 
 /* Adding a row up in the core, in units of cpu_operator_cost: most share a stretch of slots with others. */
 #define OPERATIONS_PER_ROW 0.02
 /* Evaluating what is the same for all rows of an instance, and finding its group, likewise. */
-#define OPERATIONS_PER_INSTANCE 4
-#define RECORDS_PER_PAGE 50
+#define OPERATIONS_PER_INSTANCE 2
+/* Where nothing is known of a table. */
+#define INSTANCES_PER_PAGE 50
 
 static double
 groups_estimate(RelOptInfo *output)
@@ -259,7 +261,7 @@ static void
 cost_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, CustomPath *path, const AggQuery *q)
 {
 	double pages = Max(input->pages, 1);
-	double instances = RECORDS_PER_PAGE * pages;
+	double instances = q->instances < 0 ? INSTANCES_PER_PAGE * pages : q->instances;
 	QualCost once;
 	QualCost having;
 	Cost startup = seq_page_cost * pages + cpu_operator_cost * OPERATIONS_PER_INSTANCE * instances;
@@ -395,8 +397,11 @@ consider_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output)
 
 	if (am_is_ours(relation))
 	{
+		const AmSummary *summary = am_summary(relation);
+
 		q.map = am_copy_relation_map(relation);
 		q.identity = q.map->attno[COL_IDENTITY] + 1;
+		q.instances = summary ? summary->instances : -1;
 		if (cover_groups(root, input, output->reltarget, &q))
 			add_aggregate_path(root, input, output, &q);
 	}
