@@ -317,18 +317,34 @@ am_reader_fetch(Relation rel, AmReader *reader, const AmAddress *addr, TupleTabl
 	StoreCell *cell;
 	StoreInstance *inst;
 	CsegValue values[CSEG_MEASURES];
+	Datum made[CSEG_MEASURES];
+	const AmColumnMap *map;
+	const text *identity;
 	uint32 ordinal;
 
 	ExecClearTuple(slot);
 	if (!am_reader_row(rel, reader, addr, &cell, &inst, values))
 		return false;
 	ordinal = (cell->container << CSEG_CONTAINER_BITS) | addr->low;
-	put_row(slot, am_relation_map(rel), am_reader_identity(rel, reader, ordinal), inst, values);
+	/* First what may read the dictionary: that can have the relation cache drop its map. */
+	identity = am_reader_identity(rel, reader, ordinal);
+	map = am_relation_map(rel);
+	put_row(slot, map, identity, inst, values);
+	for (int m = 0; m < CSEG_MEASURES; m++)
+		made[m] = slot->tts_values[map->attno[COL_CUSTOMERS + m]];
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	am_set_tid(&slot->tts_tid, addr->cell_no, addr->slot, addr->low);
 	if (slot->tts_ops == &am_slot_ops)
 		((AmSlot *) slot)->xmin = am_cell_xmin(cell);
 	ExecMaterializeSlot(slot);
+	/* The slot has copied them. The caller's context may be that of a statement which changes millions of rows. */
+	for (int m = 0; m < CSEG_MEASURES; m++)
+	{
+		int i = map->attno[COL_CUSTOMERS + m];
+
+		if (!slot->tts_isnull[i] && !TupleDescAttr(slot->tts_tupleDescriptor, i)->attbyval)
+			pfree(DatumGetPointer(made[m]));
+	}
 	return true;
 }

@@ -39,7 +39,10 @@ typedef struct Exported
 	CsegDict *dict;
 } Exported;
 
-pg_attribute_noreturn() static void refuse(const char *what)
+COMPAT_NORETURN static void refuse(const char *what) COMPAT_NORETURN_END;
+
+static void
+refuse(const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 					errmsg("these bytes are not instances that export_instances() wrote"), errdetail("%s.", what),
@@ -59,7 +62,7 @@ raise_core(const CsegError *err)
 	{                          \
 		CsegError err;         \
 		if ((call) != CSEG_OK) \
-			raise_core(&err);       \
+			raise_core(&err);  \
 	} while (0)
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
