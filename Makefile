@@ -22,7 +22,8 @@ INSTALL_SINCE_0_9 = \
 	sql/install/rules.sql \
 	sql/install/templates.sql \
 	sql/install/keep.sql \
-	sql/install/answers.sql
+	sql/install/answers.sql \
+	sql/install/latest.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -69,6 +70,7 @@ OBJS_C = \
 	src/sqlfn/exchange.o \
 	src/sqlfn/exchange_read.o \
 	src/sqlfn/moment.o \
+	src/sqlfn/newest.o \
 	src/sqlfn/open.o \
 	src/sqlfn/rules.o \
 	src/sqlfn/rules_source.o \

@@ -367,6 +367,10 @@ am_check_alter_table(AlterTableStmt *stmt)
 		case AT_ColumnDefault:
 			refuse(relid, "a column default", OWN_DETAIL, OWN_HINT);
 			break;
+		/* Before the server finds that a view depends on the column. */
+		case AT_AlterColumnType:
+			refuse(relid, "changing a column", OWN_DETAIL, OWN_HINT);
+			break;
 		default:
 			break;
 		}

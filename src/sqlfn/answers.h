@@ -55,6 +55,8 @@ typedef struct AnswerSegment
  */
 extern void answers_open(AnswerTable *table, Oid relid, uint32 columns);
 extern void answers_close(AnswerTable *table);
+/* By bytes: the order of ids, whatever the collation. */
+extern int answers_compare_texts(const text *a, const text *b);
 
 extern AnswerInstance *answers_instance(const AnswerTable *table, const text *id); /* 42704 if there is none */
 /* The segments that have instances, by id. */

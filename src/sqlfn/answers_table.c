@@ -33,8 +33,8 @@ answers_close(AnswerTable *table)
 
 /* ---- order -------------------------------------------------------------------------------------------------- */
 
-static int
-compare_texts(const text *a, const text *b)
+int
+answers_compare_texts(const text *a, const text *b)
 {
 	size_t a_len = VARSIZE_ANY_EXHDR(a);
 	size_t b_len = VARSIZE_ANY_EXHDR(b);
@@ -46,7 +46,8 @@ compare_texts(const text *a, const text *b)
 static int
 compare_groups(const void *a, const void *b)
 {
-	return compare_texts((*(StoreGroup *const *) a)->dims.segment_id, (*(StoreGroup *const *) b)->dims.segment_id);
+	return answers_compare_texts((*(StoreGroup *const *) a)->dims.segment_id,
+								 (*(StoreGroup *const *) b)->dims.segment_id);
 }
 
 static int
@@ -55,14 +56,14 @@ compare_instances(const void *a, const void *b)
 	const AnswerInstance *x = a;
 	const AnswerInstance *y = b;
 
-	return x->date != y->date ? (x->date > y->date) - (x->date < y->date) : compare_texts(x->id, y->id);
+	return x->date != y->date ? (x->date > y->date) - (x->date < y->date) : answers_compare_texts(x->id, y->id);
 }
 
 static int
 compare_instance_ids(const void *a, const void *b)
 {
-	return compare_texts((*(StoreInstance *const *) a)->dims.segment_instance_id,
-						 (*(StoreInstance *const *) b)->dims.segment_instance_id);
+	return answers_compare_texts((*(StoreInstance *const *) a)->dims.segment_instance_id,
+								 (*(StoreInstance *const *) b)->dims.segment_instance_id);
 }
 
 /* ---- segments ----------------------------------------------------------------------------------------------- */
@@ -91,7 +92,7 @@ answers_segments(const AnswerTable *table, int *n)
 	qsort(groups, n_groups, sizeof(StoreGroup *), compare_groups);
 	for (int i = 0; i < n_groups; i++)
 	{
-		if (*n == 0 || compare_texts(segments[*n - 1].id, groups[i]->dims.segment_id) != 0)
+		if (*n == 0 || answers_compare_texts(segments[*n - 1].id, groups[i]->dims.segment_id) != 0)
 			segments[(*n)++] = (AnswerSegment){.id = groups[i]->dims.segment_id, .groups = &groups[i]};
 		segments[*n - 1].n_groups++;
 	}
