@@ -86,11 +86,16 @@ OBJS_C = \
 	src/sqlfn/segment_store.o \
 	src/sqlfn/segment_views.o \
 	src/store/boundary.o \
+	src/store/cache.o \
+	src/store/cell.o \
+	src/store/cells.o \
 	src/store/dict.o \
 	src/store/lookup.o \
+	src/store/pages.o \
 	src/store/record.o \
 	src/store/rewrite.o \
 	src/store/view.o \
+	src/store/views.o \
 	src/store/write.o
 
 OBJS_CXX = \

@@ -156,6 +156,10 @@ define_settings(void)
 							"Memory that a session keeps for decoded customer identities between statements.", NULL,
 							&store_dictionary_cache_kb, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL,
 							NULL);
+	DefineCustomIntVariable("customer_segmentation.cell_cache",
+							"Memory that a session keeps for decoded cells and metadata of tables between statements.",
+							"0 keeps nothing beyond a transaction.", &store_cell_cache_kb, 65536, 0, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("customer_segmentation.enable_custom_scan",
 							 "Lets the planner skip instances and customers by the conditions of a query.", NULL,
 							 &plan_enable_custom_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);

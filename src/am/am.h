@@ -158,6 +158,7 @@ typedef struct AmReader
 	uint64 key2;
 	uint64 epoch;
 	bool cacheable;
+	bool newest; /* of the newest state, for a writer; else of a snapshot */
 	int refcount;
 	StoreView *view;
 	StoreDict *dict;
@@ -169,10 +170,12 @@ typedef struct AmReader
 } AmReader;
 
 extern AmReader *am_reader_acquire(Relation rel, Snapshot snapshot);
+extern AmReader *am_reader_fresh(Relation rel, Snapshot snapshot); /* not cached */
 extern void am_reader_release(AmReader *reader);
 extern AmReader *am_reader_newest(Relation rel, CommandId cid, MemoryContext parent); /* not cached */
 extern void am_reader_free(AmReader *reader);
-extern CsegCell *am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell, bool touch_own);
+/* Not to be changed unless the reader is of the newest state. Holds until some other cells have been asked for. */
+extern CsegCell *am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell);
 /* The row at an address; instance and values are optional. */
 extern bool am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell **cell,
 						  StoreInstance **instance, CsegValue values[CSEG_MEASURES]);

@@ -156,8 +156,8 @@ changed_by_us(Target *t, Relation rel, CommandId cid, CommandId *cmax)
 	}
 	if (t->cell == NULL)
 		return false;
-	CSEG_CALL(rel, cseg_cell_touched(am_reader_cell(rel, t->newest, t->cell, true), t->addr.low, t->addr.slot, &touched,
-									 &err));
+	CSEG_CALL(rel,
+			  cseg_cell_touched(am_reader_cell(rel, t->newest, t->cell), t->addr.low, t->addr.slot, &touched, &err));
 	if (touched)
 		*cmax = t->cell->n_deltas > 0 && t->cell->deltas[t->cell->n_deltas - 1]->own_later ? cid + 1 : cid;
 	return touched;

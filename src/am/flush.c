@@ -548,8 +548,8 @@ find_emptied(Flush *f)
 		FlushGroup *group = &f->groups[g];
 		StoreCell *sc = group->sg ? store_group_cell(group->sg, container) : NULL;
 
-		CSEG_CALL(f->rel, cseg_cell_change(sc ? am_reader_cell(f->rel, f->newest, sc, true) : NULL, delta,
-										   change->change, &change->slots, &err));
+		CSEG_CALL(f->rel, cseg_cell_change(sc ? am_reader_cell(f->rel, f->newest, sc) : NULL, delta, change->change,
+										   &change->slots, &err));
 		for (int s = 0; s < CSEG_SLOTS; s++)
 			if (change->slots & (UINT64CONST(1) << s))
 				group->row_change[s] += change->change[s].rows;
@@ -570,7 +570,7 @@ static void
 flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 {
 	StoreCell *sc = group->sg ? store_group_cell(group->sg, container) : NULL;
-	CsegCell *state = sc ? am_reader_cell(f->rel, f->newest, sc, true) : NULL;
+	CsegCell *state = sc ? am_reader_cell(f->rel, f->newest, sc) : NULL;
 	DeltaTotals *change = palloc0(sizeof(DeltaTotals));
 	const uint8 *bytes;
 	size_t len;
@@ -639,7 +639,7 @@ tidy_group(Flush *f, FlushGroup *group)
 		if (batch_cell(f, group->wg, sc->container) ||
 			(!has_moved_delta(sc) && !delta_speaks_of(f, sc, group->emptied)) || !fold_allowed(f, group, sc, 0))
 			continue;
-		fold(f, group, sc->container, sc, am_reader_cell(f->rel, f->newest, sc, true), empty, nothing);
+		fold(f, group, sc->container, sc, am_reader_cell(f->rel, f->newest, sc), empty, nothing);
 	}
 	pfree(nothing);
 }

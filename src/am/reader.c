@@ -3,7 +3,8 @@
  *    A relation as one snapshot sees it: its view, its dictionary and a few decoded cells.
  *
  * Readers of MVCC snapshots are shared within a transaction: what a snapshot sees changes only with this
- * transaction's own writes, which advance the epoch. They live in TopTransactionContext.
+ * transaction's own writes, which advance the epoch. They live in TopTransactionContext. The view and the decoded cells
+ * that they refer to may live longer (store/views.c, store/cells.c).
  */
 #include "am/am.h"
 
@@ -93,7 +94,7 @@ take_dictionary(AmReader *reader, Relation rel)
 }
 
 static AmReader *
-reader_new(Relation rel, MemoryContext parent)
+reader_new(Relation rel, MemoryContext parent, bool newest)
 {
 	MemoryContext cxt = AllocSetContextCreate(parent, "customer_segmentation reader", ALLOCSET_DEFAULT_SIZES);
 	AmReader *reader = MemoryContextAllocZero(cxt, sizeof(AmReader));
@@ -102,9 +103,10 @@ reader_new(Relation rel, MemoryContext parent)
 	reader->relid = RelationGetRelid(rel);
 	reader->relnode = compat_relnumber(rel);
 	reader->epoch = epoch;
+	reader->newest = newest;
 	reader->pinned_container = AM_NO_CONTAINER;
 	for (int i = 0; i < AM_CELL_CACHE; i++)
-		reader->owners[i] = store_owner_new(cxt, cseg_cell_free);
+		reader->owners[i] = store_owner_new(cxt, newest ? cseg_cell_free : store_unpin_cell);
 	return reader;
 }
 
@@ -163,14 +165,26 @@ am_reader_acquire(Relation rel, Snapshot snapshot)
 			return cache[i];
 		}
 	}
-	reader = reader_new(rel, TopTransactionContext);
+	reader = reader_new(rel, TopTransactionContext, false);
 	reader->key = key;
 	reader->key2 = key2;
 	reader->refcount = 1;
-	reader->view = store_view(rel, snapshot, reader->cxt);
+	reader->view = store_view_acquire(rel, snapshot, reader->cxt);
 	take_dictionary(reader, rel);
 	if (shared)
 		cache_put(reader);
+	return reader;
+}
+
+/* Reads every record again, whatever is known from before: for checks. */
+AmReader *
+am_reader_fresh(Relation rel, Snapshot snapshot)
+{
+	AmReader *reader = reader_new(rel, TopTransactionContext, false);
+
+	reader->refcount = 1;
+	reader->view = store_view(rel, snapshot, reader->cxt);
+	take_dictionary(reader, rel);
 	return reader;
 }
 
@@ -184,15 +198,36 @@ am_reader_release(AmReader *reader)
 AmReader *
 am_reader_newest(Relation rel, CommandId cid, MemoryContext parent)
 {
-	AmReader *reader = reader_new(rel, parent);
+	AmReader *reader = reader_new(rel, parent, true);
 
 	reader->view = store_view_newest(rel, cid, reader->cxt);
 	take_dictionary(reader, rel);
 	return reader;
 }
 
+static CsegCell *
+read_into(Relation rel, AmReader *reader, StoreCell *cell, StoreOwner *owner)
+{
+	StoreSharedCell *shared;
+	CsegCell *data;
+
+	if (reader->newest)
+	{
+		data = store_read_cell(rel, cell, true);
+		store_owner_set(owner, data);
+		return data;
+	}
+	shared = store_share_cell(rel, cell);
+	store_owner_set(owner, shared);
+	return store_shared_cell(shared);
+}
+
+/*
+ * Cells of a snapshot are shared and never changed. Those of the newest state are the reader's own: they know which
+ * rows this command has changed, and who writes applies changes to them.
+ */
 CsegCell *
-am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell, bool touch_own)
+am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell)
 {
 	int victim = 0;
 	MemoryContext old;
@@ -211,8 +246,7 @@ am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell, bool touch_own)
 	old = MemoryContextSwitchTo(reader->cxt);
 	reader->cells[victim].cell = NULL;
 	store_owner_set(reader->owners[victim], NULL);
-	data = store_read_cell(rel, cell, touch_own);
-	store_owner_set(reader->owners[victim], data);
+	data = read_into(rel, reader, cell, reader->owners[victim]);
 	reader->cells[victim] = (AmCachedCell){.cell = cell, .data = data, .used = ++reader->clock};
 	MemoryContextSwitchTo(old);
 	return data;
@@ -232,7 +266,7 @@ am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell *
 		*instance = c ? c->group->instance[addr->slot] : NULL;
 	if (c == NULL)
 		return false;
-	CSEG_CALL(rel, cseg_cell_get(am_reader_cell(rel, reader, c, true), addr->low, addr->slot, &found,
+	CSEG_CALL(rel, cseg_cell_get(am_reader_cell(rel, reader, c), addr->low, addr->slot, &found,
 								 values ? values : scratch, &err));
 	if (found && c->group->instance[addr->slot] == NULL)
 		ereport(ERROR,

@@ -151,6 +151,7 @@ choose_customers(AmScan *scan, StoreCell *cell)
 {
 	Relation rel = scan->base.rs_rd;
 	uint32 from = cell->container << CSEG_CONTAINER_BITS;
+	StoreSharedCell *shared;
 	uint64 slots = 0;
 	int n = 0;
 
@@ -162,8 +163,9 @@ choose_customers(AmScan *scan, StoreCell *cell)
 	scan->n_chosen = (uint32) n;
 	if (n == 0)
 		return 0;
-	scan->chosen_cell = store_read_cell_range(rel, cell, scan->chosen_low[0], scan->chosen_low[n - 1]);
-	store_owner_set(scan->cell_owner, scan->chosen_cell);
+	shared = store_share_customers(rel, cell, scan->chosen_low, n);
+	store_owner_set(scan->cell_owner, shared);
+	scan->chosen_cell = store_shared_cell(shared);
 	for (int i = 0; i < n; i++)
 	{
 		CSEG_CALL(rel, cseg_cell_mask(scan->chosen_cell, scan->chosen_low[i], &scan->chosen_mask[i], &err));
@@ -176,10 +178,11 @@ static uint64
 open_cursor(AmScan *scan, StoreCell *cell)
 {
 	Relation rel = scan->base.rs_rd;
-	CsegCell *data = store_read_cell(rel, cell, false);
+	StoreSharedCell *shared = store_share_cell(rel, cell);
+	CsegCell *data = store_shared_cell(shared);
 	uint64 slots;
 
-	store_owner_set(scan->cell_owner, data);
+	store_owner_set(scan->cell_owner, shared);
 	CSEG_CALL(rel, cseg_cell_slots(data, &slots, &err));
 	CSEG_CALL(rel, cseg_cursor_new(&scan->cursor, data, &err));
 	store_owner_set(scan->cursor_owner, scan->cursor);
@@ -675,7 +678,7 @@ am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *ke
 	scan->base.rs_flags = flags;
 	scan->base.rs_parallel = pscan;
 	scan->cell_cxt = AllocSetContextCreate(cxt, "customer_segmentation scan cell", ALLOCSET_DEFAULT_SIZES);
-	scan->cell_owner = store_owner_new(cxt, cseg_cell_free);
+	scan->cell_owner = store_owner_new(cxt, store_unpin_cell);
 	scan->cursor_owner = store_owner_new(cxt, cseg_cursor_free);
 	scan->container = AM_NO_CONTAINER;
 	scan->stats = &scan->own_stats;
@@ -683,7 +686,10 @@ am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *ke
 	if (flags & (SO_TYPE_SEQSCAN | SO_TYPE_ANALYZE))
 		hold_reader(scan, snapshot);
 	if (flags & SO_TYPE_SEQSCAN)
+	{
 		PredicateLockRelation(rel, snapshot);
+		pgstat_count_heap_scan(rel);
+	}
 	if (IsMVCCSnapshot(snapshot))
 		scan->log = am_relation_log(rel);
 	if (flags & SO_TYPE_ANALYZE)

@@ -20,6 +20,7 @@
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #if PG_VERSION_NUM < 150000
 #error "customer_segmentation needs PostgreSQL 15 or later"
@@ -37,12 +38,32 @@
 /* 16 renamed the physical identity of a relation. */
 #if PG_VERSION_NUM < 160000
 #define compat_relnumber(rel) ((rel)->rd_node.relNode)
+#define compat_locator(rel) ((rel)->rd_node)
 typedef RelFileNode CompatRelFileLocator;
 #define COMPAT_SET_NEW_FILELOCATOR relation_set_new_filenode
 #else
 #define compat_relnumber(rel) ((rel)->rd_locator.relNumber)
+#define compat_locator(rel) ((rel)->rd_locator)
 typedef RelFileLocator CompatRelFileLocator;
 #define COMPAT_SET_NEW_FILELOCATOR relation_set_new_filelocator
+#endif
+
+/* 16 renamed with it what tells of storage that this transaction has made. */
+#if PG_VERSION_NUM < 160000
+#define compat_has_new_storage(rel) \
+	((rel)->rd_createSubid != InvalidSubTransactionId || (rel)->rd_newRelfilenodeSubid != InvalidSubTransactionId)
+#else
+#define compat_has_new_storage(rel) \
+	((rel)->rd_createSubid != InvalidSubTransactionId || (rel)->rd_newRelfilelocatorSubid != InvalidSubTransactionId)
+#endif
+
+/* 17 dropped old_snapshot_threshold. */
+#if PG_VERSION_NUM < 170000
+#define compat_old_snapshots_expire() (old_snapshot_threshold >= 0)
+#define compat_test_old_snapshot(snapshot, rel, page) TestForOldSnapshot(snapshot, rel, page)
+#else
+#define compat_old_snapshots_expire() false
+#define compat_test_old_snapshot(snapshot, rel, page) ((void) 0)
 #endif
 
 /* 16 made the index hint of tuple_update an enum. */

@@ -158,7 +158,7 @@ attempt(Verify *v, void (*check)(Verify *))
 static void
 check_records(Verify *v)
 {
-	v->reader = am_reader_acquire(v->rel, GetActiveSnapshot());
+	v->reader = am_reader_fresh(v->rel, GetActiveSnapshot());
 }
 
 static void

@@ -152,6 +152,7 @@ record_parse(Relation rel, HeapTuple tuple)
 
 		rec->body_len = (uint32) (len - RECORD_HEADER_BYTES);
 		memcpy(copy, p + RECORD_HEADER_BYTES, rec->body_len);
+		rec->body_sum = cseg_checksum(copy, rec->body_len, rec->body_len);
 		rec->inline_body = copy;
 	}
 	if ((rec->kind == STORE_BASE || rec->kind == STORE_DELTA) &&

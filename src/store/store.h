@@ -76,7 +76,7 @@ typedef struct StoreRecord
 	bool settled;    /* newest view only: its insertion is visible to every snapshot */
 	TransactionId xmin;
 	uint32 body_len;
-	uint32 body_sum;          /* external only */
+	uint32 body_sum;
 	const uint8 *inline_body; /* or NULL: external */
 	char toast_pointer[24];   /* external: varattrib_1b_e */
 } StoreRecord;
@@ -172,6 +172,8 @@ typedef struct StoreView
 
 /* What the snapshot sees, in a new child context of parent. Without bodies of cells and dictionary. */
 extern StoreView *store_view(Relation rel, Snapshot snapshot, MemoryContext parent);
+/* The same, possibly shared with what comes after this transaction: not to be changed. Held until cxt is reset. */
+extern StoreView *store_view_acquire(Relation rel, Snapshot snapshot, MemoryContext cxt);
 /* The newest state (SnapshotSelf) for a writer that holds its segment locks: marks what this command (cid) may
  * delete, and the numbers in use. */
 extern StoreView *store_view_newest(Relation rel, CommandId cid, MemoryContext parent);
@@ -191,8 +193,14 @@ extern StoreCell *store_group_cell(const StoreGroup *group, uint32 container);
  * the current command wrote are marked as touched. (A base that it wrote holds just rows that are new, or is a fold by
  * a later command, which does not say what it changed.) */
 extern CsegCell *store_read_cell(Relation rel, const StoreCell *cell, bool touch_own);
-/* As above, of the customers low_first..low_last alone: others may be missing. */
-extern CsegCell *store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last);
+/* The same as kept by the backend within customer_segmentation.cell_cache: pinned, shared, not to be changed (so
+ * nothing here marks own rows); given back with store_unpin_cell, which a StoreOwner can call. */
+typedef struct StoreSharedCell StoreSharedCell;
+extern StoreSharedCell *store_share_cell(Relation rel, const StoreCell *cell);
+/* As above, but only these customers (n > 0, ascending) are there for sure: for a few of them less is decoded. */
+extern StoreSharedCell *store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, int n);
+extern CsegCell *store_shared_cell(const StoreSharedCell *shared);
+extern void store_unpin_cell(void *shared);
 /* One delta as it is, removals included. */
 extern CsegCell *store_read_delta(Relation rel, const StoreRecord *rec);
 /* Totals carried by a delta, and its cell bytes. */
@@ -279,5 +287,6 @@ extern void store_copy_for_cluster(Relation OldTable, Relation NewTable, Transac
 								   double *tups_vacuumed, double *tups_recently_dead);
 
 extern int store_dictionary_cache_kb;
+extern int store_cell_cache_kb; /* decoded cells, and views */
 
 #endif /* CSEG_STORE_H */

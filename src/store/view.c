@@ -18,6 +18,7 @@
 
 #include "compat/compat.h"
 #include "store/record.h"
+#include "store/views.h"
 
 /* ---- dimensions -------------------------------------------------------------------------------------------- */
 
@@ -566,26 +567,51 @@ build(ViewBuilder *b)
 	build_dict(b);
 }
 
+static void
+take_record(void *arg, HeapTuple tuple)
+{
+	ViewBuilder *b = arg;
+
+	builder_add(b, record_parse(b->rel, tuple));
+}
+
+static void
+scan_records(ViewBuilder *b, Snapshot snapshot)
+{
+	RecordScan scan;
+	HeapTuple tuple;
+
+	record_scan_begin(&scan, b->rel, snapshot);
+	while ((tuple = record_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		take_record(b, tuple);
+	}
+	record_scan_end(&scan);
+}
+
+/* With marks where the snapshot is one whose view may be shared (pages_may_share). */
 StoreView *
-store_view(Relation rel, Snapshot snapshot, MemoryContext parent)
+view_build(Relation rel, Snapshot snapshot, MemoryContext parent, PageMarks *marks)
 {
 	StoreView *view = new_view(parent);
 	MemoryContext old = MemoryContextSwitchTo(view->cxt);
 	ViewBuilder b = {.view = view, .rel = rel};
-	RecordScan scan;
-	HeapTuple tuple;
 
 	view->lenient = !IsMVCCSnapshot(snapshot);
-	record_scan_begin(&scan, rel, snapshot);
-	while ((tuple = record_scan_next(&scan)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		builder_add(&b, record_parse(rel, tuple));
-	}
-	record_scan_end(&scan);
+	if (marks)
+		pages_read(rel, snapshot, marks, take_record, &b);
+	else
+		scan_records(&b, snapshot);
 	build(&b);
 	MemoryContextSwitchTo(old);
 	return view;
+}
+
+StoreView *
+store_view(Relation rel, Snapshot snapshot, MemoryContext parent)
+{
+	return view_build(rel, snapshot, parent, NULL);
 }
 
 /*
@@ -768,11 +794,13 @@ store_estimate_rows(Relation rel, Snapshot snapshot)
 void
 store_view_totals(Relation rel, StoreView *view)
 {
+	MemoryContext work;
 	MemoryContext old;
 
 	if (view->has_totals)
 		return;
-	old = MemoryContextSwitchTo(view->cxt);
+	work = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation totals", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(work);
 	for (int i = 0; i < view->n_instances; i++)
 		view->instances[i]->totals = view->instances[i]->stored;
 	for (int i = 0; i < view->n_cells; i++)
@@ -783,113 +811,5 @@ store_view_totals(Relation rel, StoreView *view)
 		view->rows += view->instances[i]->totals.rows;
 	view->has_totals = true;
 	MemoryContextSwitchTo(old);
-}
-
-/* ---- cells --------------------------------------------------------------------------------------------------- */
-
-/* The cell bytes of a base or delta. */
-static const uint8 *
-cell_bytes(Relation rel, const StoreRecord *rec, size_t *len)
-{
-	const uint8 *body = store_body(rel, rec);
-	const uint8 *bytes;
-	CsegTotals change[CSEG_SLOTS];
-	uint64 slots;
-
-	*len = rec->body_len;
-	if (rec->kind == STORE_BASE)
-		return body;
-	store_delta_parts(rel, rec, body, change, &slots, &bytes, len);
-	return bytes;
-}
-
-CsegCell *
-store_read_delta(Relation rel, const StoreRecord *rec)
-{
-	size_t len;
-	const uint8 *bytes = cell_bytes(rel, rec, &len);
-	CsegCell *cell;
-
-	CSEG_CALL(rel, cseg_cell_decode(&cell, bytes, len, &err));
-	return cell;
-}
-
-static void
-apply_part(Relation rel, CsegCell *state, CsegCell *part, StoreOwner *part_owner, bool touch)
-{
-	store_owner_set(part_owner, part);
-	CSEG_CALL(rel, cseg_cell_apply(state, part, touch, &err));
-	store_owner_set(part_owner, NULL);
-}
-
-typedef struct CellReading
-{
-	MemoryContext cxt;
-	MemoryContext old;
-	StoreOwner *state;
-	StoreOwner *part;
-} CellReading;
-
-static void
-start_reading(CellReading *r)
-{
-	r->cxt = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cell", ALLOCSET_DEFAULT_SIZES);
-	r->old = MemoryContextSwitchTo(r->cxt);
-	r->state = store_owner_new(r->cxt, cseg_cell_free);
-	r->part = store_owner_new(r->cxt, cseg_cell_free);
-}
-
-static CsegCell *
-end_reading(CellReading *r)
-{
-	CsegCell *state = store_owner_release(r->state);
-
-	MemoryContextSwitchTo(r->old);
-	MemoryContextDelete(r->cxt);
-	return state;
-}
-
-CsegCell *
-store_read_cell(Relation rel, const StoreCell *cell, bool touch_own)
-{
-	CellReading r;
-	CsegCell *state;
-
-	start_reading(&r);
-	if (cell->base)
-		state = store_read_delta(rel, cell->base);
-	else
-		CSEG_CALL(rel, cseg_cell_new(&state, &err));
-	store_owner_set(r.state, state);
-	for (int i = 0; i < cell->n_deltas; i++)
-		apply_part(rel, state, store_read_delta(rel, cell->deltas[i]), r.part, touch_own && cell->deltas[i]->own_now);
-	return end_reading(&r);
-}
-
-static CsegCell *
-read_range(Relation rel, const StoreRecord *rec, uint16 low_first, uint16 low_last)
-{
-	size_t len;
-	const uint8 *bytes = cell_bytes(rel, rec, &len);
-	CsegCell *cell;
-
-	CSEG_CALL(rel, cseg_cell_decode_range(&cell, bytes, len, low_first, low_last, &err));
-	return cell;
-}
-
-CsegCell *
-store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last)
-{
-	CellReading r;
-	CsegCell *state;
-
-	start_reading(&r);
-	if (cell->base)
-		state = read_range(rel, cell->base, low_first, low_last);
-	else
-		CSEG_CALL(rel, cseg_cell_new(&state, &err));
-	store_owner_set(r.state, state);
-	for (int i = 0; i < cell->n_deltas; i++)
-		apply_part(rel, state, read_range(rel, cell->deltas[i], low_first, low_last), r.part, false);
-	return end_reading(&r);
+	MemoryContextDelete(work);
 }

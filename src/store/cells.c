@@ -1,0 +1,271 @@
+/*
+ * cells.c
+ *    Decoded cells, shared by everything that reads in this backend.
+ *
+ * A cell's rows follow from the bytes of its base and of the deltas that are seen. Records never change in place, but
+ * their places are used again, so an entry is found by all that identifies the bytes: the file, and of each record its
+ * address, checksum, length and sequence, and the TOAST pointer and checksum of its body (of an inline body a second
+ * checksum).
+ *
+ * A cell that is asked for a few customers is kept as bytes, of which each such lookup decodes a few blocks. After some
+ * of them it is decoded as a whole.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "compat/compat.h"
+#include "store/cache.h"
+#include "store/cell.h"
+
+/* Decoding a block costs about a tenth of decoding a large cell; a lookup reads one or two, of each part. */
+#define MAX_LOOKUPS 4
+/* So many customers, or such a range of them, are no few. */
+#define FEW_CUSTOMERS 8
+#define FEW_RANGE (CSEG_CONTAINER_SIZE / 8)
+
+typedef struct CellPart
+{
+	ItemPointerData tid;
+	uint16 unused;
+	uint32 checksum;
+	uint32 sequence;
+	uint32 body_len;
+	uint32 body_sum;
+	char toast_pointer[24];
+} CellPart;
+
+struct StoreSharedCell
+{
+	CacheEntry entry;
+	CompatRelFileLocator file;
+	uint32 cell_no;
+	StoreOwner *owner;
+	CsegCell *cell;   /* NULL: bytes only */
+	CellBytes *bytes; /* of each part, while there is no cell */
+	int lookups;
+	uint64 hash;
+	int n_parts;
+	CellPart parts[FLEXIBLE_ARRAY_MEMBER];
+};
+
+typedef struct TableEntry
+{
+	uint64 hash;
+	StoreSharedCell *cell;
+} TableEntry;
+
+static struct HTAB *table = NULL;
+
+static void
+start(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(TableEntry)};
+
+	if (table)
+		return;
+	cache_init();
+	ctl.hcxt = CacheMemoryContext;
+	table = hash_create("customer_segmentation cells", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* ---- identity -------------------------------------------------------------------------------------------------- */
+
+static void
+describe_part(CellPart *part, const StoreRecord *rec)
+{
+	part->tid = rec->tid;
+	part->checksum = rec->checksum;
+	part->sequence = rec->c;
+	part->body_len = rec->body_len;
+	part->body_sum = rec->body_sum;
+	if (rec->inline_body == NULL)
+		memcpy(part->toast_pointer, rec->toast_pointer, sizeof(part->toast_pointer));
+}
+
+static StoreSharedCell *
+describe(Relation rel, const StoreCell *cell)
+{
+	int n = cell_parts(cell);
+	StoreSharedCell *s = palloc0(offsetof(StoreSharedCell, parts) + sizeof(CellPart) * n);
+
+	s->entry.relid = RelationGetRelid(rel);
+	s->file = compat_locator(rel);
+	s->cell_no = cell->cell_no;
+	s->n_parts = n;
+	for (int i = 0; i < n; i++)
+		describe_part(&s->parts[i], cell_part(cell, i));
+	s->hash = hash_bytes_extended((const unsigned char *) s->parts, (int) (sizeof(CellPart) * n),
+								  ((uint64) s->entry.relid << 32) | s->cell_no);
+	return s;
+}
+
+static bool
+same_cell(const StoreSharedCell *a, const StoreSharedCell *b)
+{
+	return a->entry.relid == b->entry.relid && memcmp(&a->file, &b->file, sizeof(a->file)) == 0 &&
+		   a->cell_no == b->cell_no && a->n_parts == b->n_parts &&
+		   memcmp(a->parts, b->parts, sizeof(CellPart) * a->n_parts) == 0;
+}
+
+static StoreSharedCell *
+find(Relation rel, const StoreCell *cell)
+{
+	StoreSharedCell *wanted = describe(rel, cell);
+	TableEntry *t = hash_search(table, &wanted->hash, HASH_FIND, NULL);
+	StoreSharedCell *s = t && same_cell(t->cell, wanted) ? t->cell : NULL;
+
+	pfree(wanted);
+	return s;
+}
+
+static void
+unlink_cell(CacheEntry *entry)
+{
+	hash_search(table, &((StoreSharedCell *) entry)->hash, HASH_REMOVE, NULL);
+}
+
+/* ---- making entries -------------------------------------------------------------------------------------------- */
+
+/* In a context of its own, which is the current one's child until the entry is kept. */
+static StoreSharedCell *
+new_entry(Relation rel, const StoreCell *cell)
+{
+	MemoryContext cxt =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cached cell", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	StoreSharedCell *s = describe(rel, cell);
+
+	s->entry.cxt = cxt;
+	s->owner = store_owner_new(cxt, cseg_cell_free);
+	MemoryContextSwitchTo(old);
+	return s;
+}
+
+static void
+set_cell(StoreSharedCell *s, CsegCell *cell)
+{
+	store_owner_set(s->owner, cell);
+	s->cell = cell;
+	s->entry.bytes = cseg_cell_bytes(cell);
+}
+
+/* With a pin. What is found under the hash is another cell, or was put there while this one was read. */
+static void
+keep(StoreSharedCell *s)
+{
+	TableEntry *t;
+	bool found;
+
+	if (cache_budget() == 0)
+	{
+		cache_keep_private(&s->entry);
+		return;
+	}
+	t = hash_search(table, &s->hash, HASH_FIND, NULL);
+	if (t)
+		cache_forget(&t->cell->entry);
+	t = hash_search(table, &s->hash, HASH_ENTER, &found);
+	t->cell = s;
+	cache_keep(&s->entry, unlink_cell);
+}
+
+/* Nothing here looks at invalidations, so the entry stays while its bytes are decoded. */
+static void
+decode_kept_bytes(Relation rel, const StoreCell *cell, StoreSharedCell *s)
+{
+	set_cell(s, cell_read(rel, cell, s->bytes, 0, CELL_LAST_LOW, false));
+	for (int i = 0; i < s->n_parts; i++)
+		pfree(unconstify(uint8 *, s->bytes[i].bytes));
+	pfree(s->bytes);
+	s->bytes = NULL;
+	cache_resize(&s->entry, cseg_cell_bytes(s->cell));
+}
+
+static StoreSharedCell *
+keep_bytes(Relation rel, const StoreCell *cell)
+{
+	StoreSharedCell *s = new_entry(rel, cell);
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cell bytes", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+
+	s->bytes = MemoryContextAllocZero(s->entry.cxt, sizeof(CellBytes) * Max(s->n_parts, 1));
+	for (int i = 0; i < s->n_parts; i++)
+	{
+		CellBytes part = cell_part_bytes(rel, cell_part(cell, i));
+		uint8 *copy = MemoryContextAllocHuge(s->entry.cxt, Max(part.len, 1));
+
+		memcpy(copy, part.bytes, part.len);
+		s->bytes[i] = (CellBytes){copy, part.len};
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	keep(s);
+	return s;
+}
+
+/* ---- taking and giving back ------------------------------------------------------------------------------------ */
+
+StoreSharedCell *
+store_share_cell(Relation rel, const StoreCell *cell)
+{
+	StoreSharedCell *s;
+
+	start();
+	s = find(rel, cell);
+	if (s)
+	{
+		if (s->cell == NULL)
+			decode_kept_bytes(rel, cell, s);
+		cache_pin(&s->entry);
+		return s;
+	}
+	s = new_entry(rel, cell);
+	set_cell(s, store_read_cell(rel, cell, false));
+	keep(s);
+	return s;
+}
+
+static bool
+are_few(const uint16 *low, int n)
+{
+	return n <= FEW_CUSTOMERS && low[n - 1] - low[0] <= FEW_RANGE;
+}
+
+StoreSharedCell *
+store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, int n)
+{
+	StoreSharedCell *kept;
+	StoreSharedCell *s;
+
+	if (!are_few(low, n))
+		return store_share_cell(rel, cell);
+	start();
+	kept = find(rel, cell);
+	if (kept && (kept->cell || ++kept->lookups > MAX_LOOKUPS))
+		return store_share_cell(rel, cell);
+	if (kept)
+		cache_pin(&kept->entry);
+	else
+		kept = keep_bytes(rel, cell);
+	s = new_entry(rel, cell);
+	set_cell(s, cell_read(rel, cell, kept->bytes, low[0], low[n - 1], false));
+	cache_keep_private(&s->entry);
+	cache_unpin(&kept->entry);
+	return s;
+}
+
+CsegCell *
+store_shared_cell(const StoreSharedCell *shared)
+{
+	return shared->cell;
+}
+
+void
+store_unpin_cell(void *shared)
+{
+	cache_unpin(&((StoreSharedCell *) shared)->entry);
+}

@@ -1,0 +1,127 @@
+/*
+ * views.c
+ *    Views that outlive the transaction: what a snapshot has seen of a relation is handed to the next one that sees the
+ *    same (pages.c says when), so that a query on a table that nobody changed does not read a thousand records again.
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "compat/compat.h"
+#include "store/cache.h"
+#include "store/views.h"
+
+typedef struct SharedView
+{
+	CacheEntry entry;
+	CompatRelFileLocator file;
+	PageMarks marks;
+	StoreView *view;
+} SharedView;
+
+typedef struct TableEntry
+{
+	Oid relid;
+	SharedView *view;
+} TableEntry;
+
+static struct HTAB *table = NULL;
+
+static void
+start(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(TableEntry), .hcxt = CacheMemoryContext};
+
+	if (table)
+		return;
+	cache_init();
+	table = hash_create("customer_segmentation views", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+unlink_view(CacheEntry *entry)
+{
+	hash_search(table, &entry->relid, HASH_REMOVE, NULL);
+}
+
+static void
+unpin(void *arg)
+{
+	cache_unpin(arg);
+}
+
+static SharedView *
+find(Relation rel)
+{
+	Oid relid = RelationGetRelid(rel);
+	TableEntry *t = hash_search(table, &relid, HASH_FIND, NULL);
+
+	return t ? t->view : NULL;
+}
+
+static void
+publish(SharedView *v)
+{
+	SharedView *other = NULL;
+	bool found;
+	TableEntry *t = hash_search(table, &v->entry.relid, HASH_FIND, NULL);
+
+	if (t)
+		other = t->view;
+	if (other)
+		cache_forget(&other->entry);
+	t = hash_search(table, &v->entry.relid, HASH_ENTER, &found);
+	t->view = v;
+	cache_keep(&v->entry, unlink_view);
+}
+
+static SharedView *
+build(Relation rel, Snapshot snapshot)
+{
+	MemoryContext cxt =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cached view", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	SharedView *v = palloc0(sizeof(SharedView));
+
+	v->entry.cxt = cxt;
+	v->entry.relid = RelationGetRelid(rel);
+	v->file = compat_locator(rel);
+	v->view = view_build(rel, snapshot, cxt, &v->marks);
+	MemoryContextSwitchTo(old);
+	return v;
+}
+
+/*
+ * The owner is made first, so that nothing can fail between the pin and its registration. A view that is not settled,
+ * or larger than the cache, goes with its last user.
+ */
+StoreView *
+store_view_acquire(Relation rel, Snapshot snapshot, MemoryContext cxt)
+{
+	StoreOwner *owner;
+	SharedView *v;
+	bool fits;
+
+	if (!pages_may_share(rel, snapshot) || cache_budget() == 0)
+		return store_view(rel, snapshot, cxt);
+	start();
+	owner = store_owner_new(cxt, unpin);
+	v = find(rel);
+	if (v && memcmp(&v->file, &compat_locator(rel), sizeof(v->file)) == 0)
+	{
+		cache_pin(&v->entry);
+		store_owner_set(owner, v);
+		if (pages_unchanged(rel, snapshot, &v->marks))
+			return v->view;
+		store_owner_set(owner, NULL);
+	}
+	v = build(rel, snapshot);
+	fits = MemoryContextMemAllocated(v->entry.cxt, true) <= cache_budget() / 2;
+	if (v->marks.settled && fits)
+		publish(v);
+	else
+		cache_keep_private(&v->entry);
+	store_owner_set(owner, v);
+	return v->view;
+}
