@@ -92,6 +92,49 @@ build(Relation rel, Snapshot snapshot)
 	return v;
 }
 
+#ifdef CSEG_CHECK_VIEWS
+static bool
+same_record(const StoreRecord *a, const StoreRecord *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return ItemPointerEquals(&a->tid, &b->tid) && a->checksum == b->checksum;
+}
+
+static bool
+same_cell(const StoreCell *a, const StoreCell *b)
+{
+	if (a->cell_no != b->cell_no || a->n_deltas != b->n_deltas || !same_record(a->base, b->base))
+		return false;
+	for (int i = 0; i < a->n_deltas; i++)
+		if (!same_record(a->deltas[i], b->deltas[i]))
+			return false;
+	return true;
+}
+
+/* For trials (make COPT=-DCSEG_CHECK_VIEWS): what is shared is what reading would give. */
+static void
+check_view(Relation rel, Snapshot snapshot, const StoreView *view)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "check", ALLOCSET_DEFAULT_SIZES);
+	StoreView *now = store_view(rel, snapshot, cxt);
+	bool same =
+		view->n_groups == now->n_groups && view->n_instances == now->n_instances && view->n_cells == now->n_cells;
+
+	for (int i = 0; same && i < now->n_groups; i++)
+		same = same_record(view->groups[i]->rec, now->groups[i]->rec);
+	for (int i = 0; same && i < now->n_instances; i++)
+		same = same_record(view->instances[i]->rec, now->instances[i]->rec);
+	for (int i = 0; same && i < now->n_cells; i++)
+		same = same_cell(view->cells[i], now->cells[i]);
+	if (!same)
+		elog(PANIC, "a shared view of relation \"%s\" is not what its snapshot sees", RelationGetRelationName(rel));
+	MemoryContextDelete(cxt);
+}
+#else
+#define check_view(rel, snapshot, view) ((void) 0)
+#endif
+
 /*
  * The owner is made first, so that nothing can fail between the pin and its registration. A view that is not settled,
  * or larger than the cache, goes with its last user.
@@ -113,7 +156,10 @@ store_view_acquire(Relation rel, Snapshot snapshot, MemoryContext cxt)
 		cache_pin(&v->entry);
 		store_owner_set(owner, v);
 		if (pages_unchanged(rel, snapshot, &v->marks))
+		{
+			check_view(rel, snapshot, v->view);
 			return v->view;
+		}
 		store_owner_set(owner, NULL);
 	}
 	v = build(rel, snapshot);
