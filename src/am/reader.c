@@ -188,6 +188,18 @@ am_reader_fresh(Relation rel, Snapshot snapshot)
 	return reader;
 }
 
+StoreView *
+am_metadata(Relation rel, Snapshot snapshot, MemoryContext cxt)
+{
+	AmReader *reader = am_reader_acquire(rel, snapshot);
+	StoreView *view = reader->view;
+
+	store_view_totals(rel, view);
+	store_view_hold(view, cxt);
+	am_reader_release(reader);
+	return view;
+}
+
 void
 am_reader_release(AmReader *reader)
 {

@@ -166,14 +166,17 @@ typedef struct StoreView
 	int n_records;
 	int64 rows; /* by store_view_totals */
 	bool has_totals;
-	bool lenient;               /* of no one moment: only what is locked fits together */
-	struct StoreLookup *lookup; /* see store_find_instance */
+	bool lenient;                   /* of no one moment: only what is locked fits together */
+	struct StoreLookup *lookup;     /* see store_find_instance */
+	struct StoreSharedView *shared; /* of store_view_acquire: what holds it */
 } StoreView;
 
 /* What the snapshot sees, in a new child context of parent. Without bodies of cells and dictionary. */
 extern StoreView *store_view(Relation rel, Snapshot snapshot, MemoryContext parent);
-/* The same, possibly shared with what comes after this transaction: not to be changed. Held until cxt is reset. */
+/* The same, possibly shared with what comes after this transaction: not to be changed, but for its totals and its
+ * lookup. Held until cxt is reset. */
 extern StoreView *store_view_acquire(Relation rel, Snapshot snapshot, MemoryContext cxt);
+extern void store_view_hold(StoreView *view, MemoryContext cxt); /* one more user of an acquired view */
 /* The newest state (SnapshotSelf) for a writer that holds its segment locks: marks what this command (cid) may
  * delete, and the numbers in use. */
 extern StoreView *store_view_newest(Relation rel, CommandId cid, MemoryContext parent);

@@ -12,7 +12,7 @@
 #include "store/cache.h"
 #include "store/views.h"
 
-typedef struct SharedView
+typedef struct StoreSharedView
 {
 	CacheEntry entry;
 	CompatRelFileLocator file;
@@ -77,7 +77,7 @@ publish(SharedView *v)
 }
 
 static SharedView *
-build(Relation rel, Snapshot snapshot)
+build(Relation rel, Snapshot snapshot, bool with_marks)
 {
 	MemoryContext cxt =
 		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cached view", ALLOCSET_SMALL_SIZES);
@@ -87,7 +87,8 @@ build(Relation rel, Snapshot snapshot)
 	v->entry.cxt = cxt;
 	v->entry.relid = RelationGetRelid(rel);
 	v->file = compat_locator(rel);
-	v->view = view_build(rel, snapshot, cxt, &v->marks);
+	v->view = view_build(rel, snapshot, cxt, with_marks ? &v->marks : NULL);
+	v->view->shared = v;
 	MemoryContextSwitchTo(old);
 	return v;
 }
@@ -98,7 +99,8 @@ same_record(const StoreRecord *a, const StoreRecord *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
-	return ItemPointerEquals(&a->tid, &b->tid) && a->checksum == b->checksum;
+	return ItemPointerCompare(unconstify(ItemPointerData *, &a->tid), unconstify(ItemPointerData *, &b->tid)) == 0 &&
+		   a->checksum == b->checksum;
 }
 
 static bool
@@ -135,39 +137,53 @@ check_view(Relation rel, Snapshot snapshot, const StoreView *view)
 #define check_view(rel, snapshot, view) ((void) 0)
 #endif
 
+static SharedView *
+find_for(Relation rel, Snapshot snapshot, StoreOwner *owner)
+{
+	SharedView *v = find(rel);
+
+	if (v == NULL || memcmp(&v->file, &compat_locator(rel), sizeof(v->file)) != 0)
+		return NULL;
+	cache_pin(&v->entry);
+	store_owner_set(owner, v);
+	if (pages_unchanged(rel, snapshot, &v->marks))
+	{
+		check_view(rel, snapshot, v->view);
+		return v;
+	}
+	store_owner_set(owner, NULL);
+	return NULL;
+}
+
 /*
  * The owner is made first, so that nothing can fail between the pin and its registration. A view that is not settled,
- * or larger than the cache, goes with its last user.
+ * or large for the cache, goes with its last user.
  */
 StoreView *
 store_view_acquire(Relation rel, Snapshot snapshot, MemoryContext cxt)
 {
-	StoreOwner *owner;
+	StoreOwner *owner = store_owner_new(cxt, unpin);
+	bool share = pages_may_share(rel, snapshot) && cache_budget() > 0;
 	SharedView *v;
-	bool fits;
 
-	if (!pages_may_share(rel, snapshot) || cache_budget() == 0)
-		return store_view(rel, snapshot, cxt);
 	start();
-	owner = store_owner_new(cxt, unpin);
-	v = find(rel);
-	if (v && memcmp(&v->file, &compat_locator(rel), sizeof(v->file)) == 0)
-	{
-		cache_pin(&v->entry);
-		store_owner_set(owner, v);
-		if (pages_unchanged(rel, snapshot, &v->marks))
-		{
-			check_view(rel, snapshot, v->view);
-			return v->view;
-		}
-		store_owner_set(owner, NULL);
-	}
-	v = build(rel, snapshot);
-	fits = MemoryContextMemAllocated(v->entry.cxt, true) <= cache_budget() / 2;
-	if (v->marks.settled && fits)
+	v = share ? find_for(rel, snapshot, owner) : NULL;
+	if (v)
+		return v->view;
+	v = build(rel, snapshot, share);
+	if (share && v->marks.settled && MemoryContextMemAllocated(v->entry.cxt, true) <= cache_budget() / 2)
 		publish(v);
 	else
 		cache_keep_private(&v->entry);
 	store_owner_set(owner, v);
 	return v->view;
+}
+
+void
+store_view_hold(StoreView *view, MemoryContext cxt)
+{
+	StoreOwner *owner = store_owner_new(cxt, unpin);
+
+	cache_pin(&view->shared->entry);
+	store_owner_set(owner, view->shared);
 }
