@@ -49,6 +49,8 @@ cache_forget(CacheEntry *entry)
 	take_out(entry);
 	entry->linked = false;
 	entry->unlink(entry);
+	Assert(!dlist_is_empty(&hot) || hot_bytes == 0);
+	Assert(!dlist_is_empty(&cold) || cold_bytes == 0);
 	if (entry->pins == 0)
 		MemoryContextDelete(entry->cxt);
 }
@@ -73,7 +75,7 @@ trim(void)
 {
 	Size budget = cache_budget();
 
-	while (hot_bytes > budget / 4 * 3)
+	while (hot_bytes > budget / 4 * 3 && !dlist_is_empty(&hot))
 	{
 		CacheEntry *entry = dlist_tail_element(CacheEntry, node, &hot);
 
@@ -92,6 +94,7 @@ trim(void)
 	}
 }
 
+/* entry->bytes: what it holds beside its context's memory. It counts as it is while the entry is in a list. */
 static void
 keep(CacheEntry *entry)
 {

@@ -96,3 +96,9 @@ store_read_cell(Relation rel, const StoreCell *cell, bool touch_own)
 {
 	return cell_read(rel, cell, NULL, 0, CELL_LAST_LOW, touch_own);
 }
+
+CsegCell *
+store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last)
+{
+	return cell_read(rel, cell, NULL, low_first, low_last, false);
+}

@@ -149,7 +149,6 @@ set_cell(StoreSharedCell *s, CsegCell *cell)
 {
 	store_owner_set(s->owner, cell);
 	s->cell = cell;
-	s->entry.bytes = cseg_cell_bytes(cell);
 }
 
 /* With a pin. What is found under the hash is another cell, or was put there while this one was read. */
@@ -159,6 +158,7 @@ keep(StoreSharedCell *s)
 	TableEntry *t;
 	bool found;
 
+	s->entry.bytes = s->cell ? cseg_cell_bytes(s->cell) : 0;
 	if (cache_budget() == 0)
 	{
 		cache_keep_private(&s->entry);
@@ -172,11 +172,17 @@ keep(StoreSharedCell *s)
 	cache_keep(&s->entry, unlink_cell);
 }
 
-/* Nothing here looks at invalidations, so the entry stays while its bytes are decoded. */
+/* Nothing here looks at invalidations, so the entry stays while its bytes are decoded; then it gets the caller's pin. */
 static void
-decode_kept_bytes(Relation rel, const StoreCell *cell, StoreSharedCell *s)
+pin_decoded(Relation rel, const StoreCell *cell, StoreSharedCell *s)
 {
+	if (s->cell)
+	{
+		cache_pin(&s->entry);
+		return;
+	}
 	set_cell(s, cell_read(rel, cell, s->bytes, 0, CELL_LAST_LOW, false));
+	cache_pin(&s->entry);
 	for (int i = 0; i < s->n_parts; i++)
 		pfree(unconstify(uint8 *, s->bytes[i].bytes));
 	pfree(s->bytes);
@@ -218,9 +224,7 @@ store_share_cell(Relation rel, const StoreCell *cell)
 	s = find(rel, cell);
 	if (s)
 	{
-		if (s->cell == NULL)
-			decode_kept_bytes(rel, cell, s);
-		cache_pin(&s->entry);
+		pin_decoded(rel, cell, s);
 		return s;
 	}
 	s = new_entry(rel, cell);

@@ -196,7 +196,9 @@ extern StoreCell *store_group_cell(const StoreGroup *group, uint32 container);
  * the current command wrote are marked as touched. (A base that it wrote holds just rows that are new, or is a fold by
  * a later command, which does not say what it changed.) */
 extern CsegCell *store_read_cell(Relation rel, const StoreCell *cell, bool touch_own);
-/* The same as kept by the backend within customer_segmentation.cell_cache: pinned, shared, not to be changed (so
+/* As above, of the customers low_first..low_last alone: others may be missing. */
+extern CsegCell *store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last);
+/* A cell as kept by the backend within customer_segmentation.cell_cache: pinned, shared, not to be changed (so
  * nothing here marks own rows); given back with store_unpin_cell, which a StoreOwner can call. */
 typedef struct StoreSharedCell StoreSharedCell;
 extern StoreSharedCell *store_share_cell(Relation rel, const StoreCell *cell);
