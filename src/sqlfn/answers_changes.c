@@ -142,7 +142,7 @@ find_rows(History *h, const AnswerSegment *segment)
 		if (cell == NULL)
 			continue;
 		CSEG_CALL(h->table.rel,
-				  cseg_cell_mask(am_reader_cell(h->table.rel, h->table.reader, cell, true), h->low, &mask, &err));
+				  cseg_cell_mask(am_reader_cell(h->table.rel, h->table.reader, cell), h->low, &mask, &err));
 		if (mask == 0)
 			continue;
 		h->cells[h->n] = cell;
@@ -184,8 +184,8 @@ put_spell(History *h, const AnswerInstance *instances, int first, int last, cons
 
 	if (!find_row(h, &instances[last], &at, &slot))
 		elog(ERROR, "a customer's row was lost");
-	CSEG_CALL(h->table.rel, cseg_cell_get(am_reader_cell(h->table.rel, h->table.reader, h->cells[at], true), h->low,
-										  slot, &found, measures, &err));
+	CSEG_CALL(h->table.rel, cseg_cell_get(am_reader_cell(h->table.rel, h->table.reader, h->cells[at]), h->low, slot,
+										  &found, measures, &err));
 	dims = &h->groups[at]->dims;
 	values[SPELL_SEGMENT] = PointerGetDatum(dims->segment_id);
 	values[SPELL_NAME] = PointerGetDatum(dims->segment_name);

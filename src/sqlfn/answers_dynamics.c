@@ -132,7 +132,7 @@ planes_of(Dynamics *d, const StoreGroup *group)
 		return NULL;
 	if (g->planes == NULL)
 	{
-		CsegCell *data = am_reader_cell(d->table.rel, d->table.reader, cell, true);
+		CsegCell *data = am_reader_cell(d->table.rel, d->table.reader, cell);
 
 		CHECK_FOR_INTERRUPTS();
 		g->planes = MemoryContextAllocHuge(d->cxt, ANSWER_BITS_SIZE * CSEG_SLOTS);

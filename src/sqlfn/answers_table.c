@@ -258,7 +258,7 @@ answers_add_members(const AnswerTable *table, const AnswerInstance *instance, ui
 
 		CHECK_FOR_INTERRUPTS();
 		if (cell)
-			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, cell, true),
+			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, cell),
 													instance->places[i].slots, bits, &err));
 	}
 }
@@ -276,7 +276,7 @@ answers_add_to_set(const AnswerTable *table, const AnswerInstance *instance, Cse
 		{
 			CHECK_FOR_INTERRUPTS();
 			memset(bits, 0, sizeof(bits));
-			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, group->cells[c], true),
+			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, group->cells[c]),
 													instance->places[i].slots, bits, &err));
 			CSEG_CALL(table->rel, cseg_set_add_bits(set, group->cells[c]->container, bits, &err));
 		}
