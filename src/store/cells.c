@@ -172,7 +172,8 @@ keep(StoreSharedCell *s)
 	cache_keep(&s->entry, unlink_cell);
 }
 
-/* Nothing here looks at invalidations, so the entry stays while its bytes are decoded; then it gets the caller's pin. */
+/* Nothing here looks at invalidations, so the entry stays while its bytes are decoded; then it gets the caller's pin.
+ */
 static void
 pin_decoded(Relation rel, const StoreCell *cell, StoreSharedCell *s)
 {
