@@ -817,17 +817,17 @@ container_lows(AggregateState *state, uint32 container)
 static CsegCell *
 read_cell(AggregateState *state, StoreCell *cell, int n_lows)
 {
-	CsegCell *data;
+	StoreSharedCell *shared;
 
 	state->stats.cells_read++;
 	state->stats.bytes_read += cell->base ? cell->base->body_len : 0;
 	for (int i = 0; i < cell->n_deltas; i++)
 		state->stats.bytes_read += cell->deltas[i]->body_len;
 	if (!state->by_customer)
-		return am_reader_cell(state->rel, state->reader, cell, false);
-	data = store_read_cell_range(state->rel, cell, state->lows[0], state->lows[n_lows - 1]);
-	store_owner_set(state->cell_owner, data);
-	return data;
+		return am_reader_cell(state->rel, state->reader, cell);
+	shared = store_share_customers(state->rel, cell, state->lows, n_lows);
+	store_owner_set(state->cell_owner, shared);
+	return store_shared_cell(shared);
 }
 
 static bool
@@ -1315,7 +1315,7 @@ prepare_run(AggregateState *state)
 	state->cell_cxt =
 		AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate cell", ALLOCSET_DEFAULT_SIZES);
 	state->row_cxt = AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate row", ALLOCSET_SMALL_SIZES);
-	state->cell_owner = store_owner_new(state->run_cxt, cseg_cell_free);
+	state->cell_owner = store_owner_new(state->run_cxt, store_unpin_cell);
 	state->cursor_owner = store_owner_new(state->run_cxt, cseg_cursor_free);
 	state->runs = MemoryContextAllocExtended(state->run_cxt, sizeof(GroupRun) * Max(state->reader->view->n_groups, 1),
 											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
