@@ -74,3 +74,9 @@ RESET customer_segmentation.as_of;
 DROP TABLE by_hand;
 DROP VIEW buyers;
 DROP FUNCTION share, with_its_sources;
+
+-- No other test needs the shop.
+SELECT unset_sources();
+RESET search_path;
+SET client_min_messages = warning;
+DROP SCHEMA shop CASCADE;
