@@ -376,8 +376,8 @@ backfill_now(const Segment *segment, FunctionCallInfo fcinfo)
 	if (kept > 0)
 		ereport(NOTICE, (errmsg_plural("%d instance was there already and is kept",
 									   "%d instances were there already and are kept", kept, kept),
-						 errdetail("They were stored by runs, or are pinned."),
-						 errhint("Pass replace_runs => true to have what runs stored replaced. Pinned ones stay.")));
+						 errdetail("What runs have stored stays, and so does what is pinned."),
+						 errhint("Pass replace_runs => true to have what runs have stored replaced.")));
 }
 
 Datum
