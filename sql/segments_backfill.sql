@@ -112,6 +112,20 @@ BEGIN TRANSACTION READ ONLY;
 SELECT error_of($$SELECT customer_segmentation.backfill_segment('d00000000000000000000005', '2025-01-20', '2025-01-20')$$);
 COMMIT;
 
+-- It says how far it is, and can be cancelled.
+SELECT customer_segmentation.create_segment('Progress', $$SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND customer_segmentation.as_of() IS NOT NULL$$,
+	segment_id => 'd00000000000000000000006');
+SELECT num_of_customers, action FROM customer_segmentation.backfill_segment('d00000000000000000000006', '2025-05-01', '2025-05-01');
+SELECT customer_identity FROM customer_segmentation_table WHERE segment_id = 'd00000000000000000000006';
+SELECT customer_segmentation.create_segment('Sleeps', $$SELECT pg_sleep(600)::text WHERE customer_segmentation.as_of() > '2025-05-04'$$,
+	segment_id => 'd00000000000000000000007');
+SET statement_timeout = '200ms';
+\set VERBOSITY terse
+SELECT count(*) FROM customer_segmentation.backfill_segment('d00000000000000000000007', '2025-05-01', '2025-05-31');
+\set VERBOSITY default
+RESET statement_timeout;
+SELECT count(*) FROM customer_segmentation.segment_runs WHERE segment_id = 'd00000000000000000000007';
+
 -- Whose it is, who may; into a table of one's own.
 CREATE ROLE regress_cs_keeper;
 CREATE ROLE regress_cs_other;

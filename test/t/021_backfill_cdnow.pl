@@ -5,7 +5,7 @@
 # over the days then give each day's members, orders, revenue and a sum of hashes of all three, to which the rows of the
 # table must come. Some days are compared row by row, too.
 #
-# CSEG_ORDERS names the file; without it, it is looked for beside the tree.
+# The data is not part of the project: CSEG_CDNOW names its folder; else it is looked for beside the tree.
 
 use strict;
 use warnings;
@@ -15,10 +15,11 @@ use Time::HiRes qw(time);
 use Test::More;
 use CustomerSegments;
 
-my $file = $ENV{CSEG_ORDERS} // "$FindBin::RealBin/../../../shared/data/cdnow/CDNOW_master.txt";
-plan skip_all => 'no order history of CDNOW (CSEG_ORDERS=CDNOW_master.txt)' unless -r $file;
+my $folder = $ENV{CSEG_CDNOW} // "$FindBin::RealBin/../../../shared/data/cdnow";
+my $file   = "$folder/CDNOW_master.txt";
+plan skip_all => "the CDNOW orders: no $file (CSEG_CDNOW names the folder)" unless -r $file;
 
-my $node = new_cluster('orders', conf => "TimeZone = 'UTC'\nmax_wal_size = 4GB\nfsync = off\nmax_parallel_workers_per_gather = 0\n");
+my $node = new_cluster('backfill', conf => "TimeZone = 'UTC'\nmax_wal_size = 4GB\nfsync = off\nmax_parallel_workers_per_gather = 0\n");
 
 sub purchases {
     my ($comparator, $value, $time) = @_;
