@@ -1025,13 +1025,12 @@ visit_cell(AggregateState *state, StoreCell *cell)
 	MemoryContext old;
 	CsegCell *data;
 
-	if (sums == 0 && members == 0)
-		return;
 	if (state->by_customer)
-	{
 		n_lows = container_lows(state, cell->container);
-		if (n_lows == 0)
-			return;
+	if ((sums == 0 && members == 0) || (state->by_customer && n_lows == 0))
+	{
+		state->stats.cells_skipped += state->from_cells || state->distinct;
+		return;
 	}
 	CHECK_FOR_INTERRUPTS();
 	MemoryContextReset(state->cell_cxt);
@@ -1168,6 +1167,8 @@ choose_instances(AggregateState *state)
 			run->wanted |= UINT64CONST(1) << slot;
 			state->stats.instances_read++;
 		}
+		state->stats.groups_read += run->wanted != 0;
+		state->stats.groups_skipped += run->wanted == 0;
 		if (!state->from_cells)
 			visit_totals(state, run, group);
 	}
