@@ -94,6 +94,8 @@ CREATE FUNCTION questions() RETURNS text[] LANGUAGE sql AS $$ SELECT ARRAY[
 	'SELECT count(*), sum(total_revenue), max(num_of_orders) FROM @ WHERE segment_id = ''none''',
 	'SELECT segment_id, count(*) FROM @ WHERE segment_id = ''none'' GROUP BY 1',
 	'SELECT segment_id FROM @ GROUP BY 1',
+	'SELECT DISTINCT segment_id, segment_name FROM @',
+	'SELECT DISTINCT date_trunc(''month'', instance_created_date), schedule FROM @ WHERE num_of_orders > 3 ORDER BY 1 DESC',
 	'SELECT segment_id, instance_created_date::date, grouping(segment_id, instance_created_date::date), count(*), count(DISTINCT customer_identity), sum(total_revenue) FROM @ GROUP BY ROLLUP (1, 2)',
 	'SELECT segment_id, schedule, grouping(schedule), count(*) FROM @ GROUP BY CUBE (1, 2)',
 	'SELECT segment_id, segment_name, count(*) FROM @ GROUP BY GROUPING SETS ((1), (2), (), ())',
@@ -193,7 +195,11 @@ SELECT * FROM three_ways_of(ARRAY[
 	'SELECT count(*) FROM @ WHERE segment_id IN (SELECT segment_id FROM @ WHERE num_of_orders = 5)',
 	'SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY num_of_orders) FROM @',
 	'SELECT stddev(num_of_orders) FROM @',
-	'SELECT segment_id, generate_series(1, 2), count(*) FROM @ GROUP BY 1'
+	'SELECT segment_id, generate_series(1, 2), count(*) FROM @ GROUP BY 1',
+	'SELECT DISTINCT num_of_orders, segment_id FROM @',
+	'SELECT DISTINCT segment_id, rank() OVER (ORDER BY segment_id) > 0 FROM @',
+	'SELECT DISTINCT ON (segment_id) segment_id, segment_name IS NULL FROM @ WHERE segment_id = ''s9''',
+	'SELECT DISTINCT count(*) FROM @ GROUP BY customer_identity'
 ]);
 
 -- Nothing is evaluated for instances without a row that passes.

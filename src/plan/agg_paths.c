@@ -221,6 +221,18 @@ is_plain_input(PlannerInfo *root, RelOptInfo *input)
 	return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_RELATION && !rte->inh && rte->tablesample == NULL;
 }
 
+/* SELECT DISTINCT of dimensions: groups without aggregates. */
+static bool
+cover_distinct(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery *q)
+{
+	Query *parse = root->parse;
+
+	return parse->distinctClause && !parse->hasDistinctOn && !parse->hasAggs && !parse->hasWindowFuncs &&
+		   parse->groupClause == NIL && parse->groupingSets == NIL && parse->havingQual == NULL &&
+		   take_keys(root, target, parse->distinctClause, q) && take_target((Node *) target->exprs, q) &&
+		   take_clauses(root, input, q);
+}
+
 static bool
 cover_groups(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery *q)
 {
@@ -283,13 +295,13 @@ cost_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, CustomP
  * ----------------------------------------------------------------------------------------------------- */
 
 static void
-add_aggregate_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, const AggQuery *q)
+add_aggregate_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target, const AggQuery *q)
 {
 	CustomPath *path = makeNode(CustomPath);
 
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = output;
-	path->path.pathtarget = output->reltarget;
+	path->path.pathtarget = target;
 	path->path.parallel_safe = output->consider_parallel;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->custom_private =
@@ -389,7 +401,8 @@ plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *
  * -------------------------------------------------------------------------------------------------------------- */
 
 static void
-consider_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output)
+consider_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target,
+				   bool (*cover)(PlannerInfo *, RelOptInfo *, PathTarget *, AggQuery *))
 {
 	RangeTblEntry *rte = planner_rt_fetch(input->relid, root);
 	Relation relation = table_open(rte->relid, NoLock);
@@ -402,8 +415,8 @@ consider_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output)
 		q.map = am_copy_relation_map(relation);
 		q.identity = q.map->attno[COL_IDENTITY] + 1;
 		q.instances = summary ? summary->instances : -1;
-		if (cover_groups(root, input, output->reltarget, &q))
-			add_aggregate_path(root, input, output, &q);
+		if (cover(root, input, target, &q))
+			add_aggregate_path(root, input, output, target, &q);
 	}
 	table_close(relation, NoLock);
 }
@@ -414,8 +427,13 @@ create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input
 {
 	if (previous_hook)
 		previous_hook(root, stage, input_rel, output_rel, extra);
-	if (plan_enable_aggregate && stage == UPPERREL_GROUP_AGG && is_plain_input(root, input_rel))
-		consider_aggregate(root, input_rel, output_rel);
+	if (!plan_enable_aggregate || (stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
+		!is_plain_input(root, input_rel))
+		return;
+	if (stage == UPPERREL_GROUP_AGG)
+		consider_aggregate(root, input_rel, output_rel, output_rel->reltarget, cover_groups);
+	else
+		consider_aggregate(root, input_rel, output_rel, root->upper_targets[UPPERREL_DISTINCT], cover_distinct);
 }
 
 void
