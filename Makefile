@@ -23,7 +23,8 @@ INSTALL_SINCE_0_9 = \
 	sql/install/templates.sql \
 	sql/install/keep.sql \
 	sql/install/answers.sql \
-	sql/install/latest.sql
+	sql/install/latest.sql \
+	sql/install/sets.sql
 
 DATA_built = sql/customer_segmentation--1.0.sql \
 	sql/customer_segmentation--0.9--1.0.sql
@@ -85,6 +86,9 @@ OBJS_C = \
 	src/sqlfn/segment_schedule.o \
 	src/sqlfn/segment_store.o \
 	src/sqlfn/segment_views.o \
+	src/sqlfn/set_algebra.o \
+	src/sqlfn/set_members.o \
+	src/sqlfn/set_type.o \
 	src/store/boundary.o \
 	src/store/cache.o \
 	src/store/cell.o \
@@ -108,6 +112,7 @@ OBJS_CXX = \
 	src/core/dictionary_codec.o \
 	src/core/member_bits.o \
 	src/core/ordinal_set.o \
+	src/core/roaring.o \
 	src/core/rules.o \
 	src/core/rules_json.o \
 	src/core/rules_parse.o \

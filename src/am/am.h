@@ -184,6 +184,8 @@ extern CsegCell *am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell)
 extern bool am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell **cell,
 						  StoreInstance **instance, CsegValue values[CSEG_MEASURES]);
 extern const text *am_reader_identity(Relation rel, AmReader *reader, uint32 ordinal);
+/* NULL where the dictionary has none: of no row, but a number may be remembered elsewhere. */
+extern const text *am_reader_find_identity(Relation rel, AmReader *reader, uint32 ordinal);
 /* Fills and materializes the slot with the row, tts_tid included. */
 extern bool am_reader_fetch(Relation rel, AmReader *reader, const AmAddress *addr, TupleTableSlot *slot);
 extern void am_readers_forget(void); /* at the end of a transaction */

@@ -289,10 +289,9 @@ am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell *
 }
 
 const text *
-am_reader_identity(Relation rel, AmReader *reader, uint32 ordinal)
+am_reader_find_identity(Relation rel, AmReader *reader, uint32 ordinal)
 {
 	uint32 container = ordinal >> CSEG_CONTAINER_BITS;
-	const void *t;
 
 	if (reader->pinned_container != container)
 	{
@@ -302,7 +301,14 @@ am_reader_identity(Relation rel, AmReader *reader, uint32 ordinal)
 		CSEG_CALL(rel, cseg_dict_pin(reader->dict->dict, container, &reader->texts, &err));
 		reader->pinned_container = container;
 	}
-	t = reader->texts[ordinal & (CSEG_CONTAINER_SIZE - 1)];
+	return reader->texts[ordinal & (CSEG_CONTAINER_SIZE - 1)];
+}
+
+const text *
+am_reader_identity(Relation rel, AmReader *reader, uint32 ordinal)
+{
+	const text *t = am_reader_find_identity(rel, reader, ordinal);
+
 	if (t == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("relation \"%s\" has no identity for customer number %u",

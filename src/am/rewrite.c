@@ -111,8 +111,8 @@ each_record(Rewrite *rw, void (*call)(Rewrite *rw, const StoreRecord *rec))
 		call(rw, view->dict[i]);
 	for (int i = 0; i < view->n_strays; i++)
 		call(rw, view->strays[i]);
-	if (view->dict_root && view->dict_root->b == 0)
-		call(rw, view->dict_root);
+	for (int i = 0; i < view->n_marks; i++)
+		call(rw, view->marks[i]);
 }
 
 static void
@@ -489,7 +489,10 @@ add_piece(Rewrite *rw, uint16 flags, CsegDict *dict, uint32 first, uint32 end)
 	pfree(lens);
 }
 
-/* What is before and what is behind the text; a generation keeps a root, if an empty one. */
+/*
+ * What is before and what is behind the text. A generation keeps a root, if an empty one. Where the last ordinal goes,
+ * a mark remembers that it was given out: it must never mean somebody else to who has kept it.
+ */
 static void
 split_record(Rewrite *rw, const StoreRecord *rec, uint32 ordinal)
 {
@@ -501,6 +504,8 @@ split_record(Rewrite *rw, const StoreRecord *rec, uint32 ordinal)
 		add_piece(rw, root, dict, rec->a, ordinal);
 	if (ordinal + 1 < end || (root && ordinal == rec->a))
 		add_piece(rw, ordinal > rec->a ? 0 : root, dict, ordinal + 1, end);
+	else if (end == cseg_dict_next(rw->from->dict->dict))
+		add_piece(rw, 0, dict, end, end);
 }
 
 bool

@@ -84,6 +84,10 @@ extern uint32 *answers_containers(StoreGroup *const *groups, int n_groups, int *
 extern void answers_each_member(const AnswerTable *table, uint32 container, const uint64 *bits,
 								void (*emit)(void *arg, const text *identity), void *arg);
 
+/* As above, for bits that may be of customers who have been erased since: those are passed by. */
+extern void answers_each_known(const AnswerTable *table, uint32 container, const uint64 *bits,
+							   void (*emit)(void *arg, const text *identity), void *arg);
+
 /* ---- time --------------------------------------------------------------------------------------------------- */
 
 /*

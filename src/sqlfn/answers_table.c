@@ -313,9 +313,9 @@ answers_containers(StoreGroup *const *groups, int n_groups, int *n)
 	return containers;
 }
 
-void
-answers_each_member(const AnswerTable *table, uint32 container, const uint64 *bits,
-					void (*emit)(void *arg, const text *identity), void *arg)
+static void
+each_member(const AnswerTable *table, uint32 container, const uint64 *bits, bool must_be_known,
+			void (*emit)(void *arg, const text *identity), void *arg)
 {
 	for (uint32 w = 0; w < CSEG_MEMBER_WORDS; w++)
 	{
@@ -324,10 +324,28 @@ answers_each_member(const AnswerTable *table, uint32 container, const uint64 *bi
 		for (uint64 rest = bits[w]; rest != 0; rest &= rest - 1)
 		{
 			uint32 low = w * 64 + (uint32) pg_rightmost_one_pos64(rest);
+			uint32 ordinal = (container << CSEG_CONTAINER_BITS) | low;
+			const text *identity = must_be_known ? am_reader_identity(table->rel, table->reader, ordinal)
+												 : am_reader_find_identity(table->rel, table->reader, ordinal);
 
-			emit(arg, am_reader_identity(table->rel, table->reader, (container << CSEG_CONTAINER_BITS) | low));
+			if (identity)
+				emit(arg, identity);
 		}
 	}
+}
+
+void
+answers_each_member(const AnswerTable *table, uint32 container, const uint64 *bits,
+					void (*emit)(void *arg, const text *identity), void *arg)
+{
+	each_member(table, container, bits, true, emit, arg);
+}
+
+void
+answers_each_known(const AnswerTable *table, uint32 container, const uint64 *bits,
+				   void (*emit)(void *arg, const text *identity), void *arg)
+{
+	each_member(table, container, bits, false, emit, arg);
 }
 
 /* ---- time --------------------------------------------------------------------------------------------------- */

@@ -163,6 +163,8 @@ typedef struct StoreView
 	uint32 generation;
 	int n_strays;
 	StoreRecord **strays; /* dictionary records of other generations */
+	int n_marks;
+	StoreRecord **marks; /* those of the generation that hold nobody: a root, or ordinals given out and taken back */
 	int n_records;
 	int64 rows; /* by store_view_totals */
 	bool has_totals;

@@ -539,12 +539,15 @@ build_dict(ViewBuilder *b)
 	view->generation = view->dict_root ? view->dict_root->group_no : 0;
 	view->dict = palloc(sizeof(StoreRecord *) * Max(n, 1));
 	view->strays = palloc(sizeof(StoreRecord *) * Max(n, 1));
+	view->marks = palloc(sizeof(StoreRecord *) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		if (view->dict_root == NULL || recs[i]->group_no != view->generation)
 			view->strays[view->n_strays++] = recs[i];
-		else if (recs[i]->b > 0) /* a root that holds nobody has no place among the ordinals */
+		else if (recs[i]->b > 0)
 			view->dict[view->n_dict++] = recs[i];
+		else
+			view->marks[view->n_marks++] = recs[i];
 	}
 }
 

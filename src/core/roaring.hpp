@@ -1,0 +1,13 @@
+// roaring.hpp
+//    Sets of ordinals in the portable Roaring format.
+#pragma once
+
+#include "ordinal_set.hpp"
+
+namespace cseg {
+
+std::vector<uint8_t> to_roaring(const OrdinalSet &set);
+// Ordinals from limit on are refused.
+OrdinalSet from_roaring(const uint8_t *bytes, size_t len, uint32_t limit);
+
+} // namespace cseg

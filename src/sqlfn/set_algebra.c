@@ -1,0 +1,265 @@
+/*
+ * set_algebra.c
+ *    Operators and aggregates of customer_set.
+ */
+#include "sqlfn/set.h"
+
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "sqlfn/answers.h"
+#include "store/store.h"
+
+PG_FUNCTION_INFO_V1(customer_segmentation_set_and);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_or);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_except);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_xor);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_equal);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_not_equal);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_hash);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_hash_extended);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_contains);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_contained);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_contains_identity);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_overlaps);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_cardinality);
+PG_FUNCTION_INFO_V1(customer_segmentation_union_step);
+PG_FUNCTION_INFO_V1(customer_segmentation_intersect_step);
+PG_FUNCTION_INFO_V1(customer_segmentation_union_combine);
+PG_FUNCTION_INFO_V1(customer_segmentation_intersect_combine);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_serialize);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_deserialize);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_final);
+
+/* ---- two sets --------------------------------------------------------------------------------------------------- */
+
+static Datum
+apply(FunctionCallInfo fcinfo, CsegSetOp op)
+{
+	SetValue *a = set_load(PG_GETARG_DATUM(0));
+
+	set_apply(a, op, set_load(PG_GETARG_DATUM(1)));
+	PG_RETURN_DATUM(set_store(a));
+}
+
+Datum
+customer_segmentation_set_and(PG_FUNCTION_ARGS)
+{
+	return apply(fcinfo, CSEG_SET_AND);
+}
+
+Datum
+customer_segmentation_set_or(PG_FUNCTION_ARGS)
+{
+	return apply(fcinfo, CSEG_SET_OR);
+}
+
+Datum
+customer_segmentation_set_except(PG_FUNCTION_ARGS)
+{
+	return apply(fcinfo, CSEG_SET_ANDNOT);
+}
+
+Datum
+customer_segmentation_set_xor(PG_FUNCTION_ARGS)
+{
+	return apply(fcinfo, CSEG_SET_XOR);
+}
+
+typedef bool (*Comparison)(const CsegSet *a, const CsegSet *b);
+
+static bool
+compare(Datum x, Datum y, Comparison comparison)
+{
+	SetValue *a = set_load(x);
+	SetValue *b = set_load(y);
+
+	set_check_same(a, b);
+	return comparison(a->set, b->set);
+}
+
+Datum
+customer_segmentation_set_equal(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(compare(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), cseg_set_equal));
+}
+
+Datum
+customer_segmentation_set_not_equal(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!compare(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), cseg_set_equal));
+}
+
+Datum
+customer_segmentation_set_contains(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(compare(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), cseg_set_includes));
+}
+
+Datum
+customer_segmentation_set_contained(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(compare(PG_GETARG_DATUM(1), PG_GETARG_DATUM(0), cseg_set_includes));
+}
+
+Datum
+customer_segmentation_set_overlaps(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(compare(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), cseg_set_overlaps));
+}
+
+/* ---- one set ---------------------------------------------------------------------------------------------------- */
+
+/* Equal sets have equal payloads, whatever form they had. */
+static const SetHeader *
+canonical(Datum datum)
+{
+	const SetHeader *header = set_header(datum);
+
+	return header->form == SET_ORDINALS ? header : set_header(set_store(set_load(datum)));
+}
+
+Datum
+customer_segmentation_set_hash(PG_FUNCTION_ARGS)
+{
+	const SetHeader *header = canonical(PG_GETARG_DATUM(0));
+
+	return hash_any((const unsigned char *) header + SET_HEADER_BYTES, (int) (VARSIZE(header) - SET_HEADER_BYTES));
+}
+
+Datum
+customer_segmentation_set_hash_extended(PG_FUNCTION_ARGS)
+{
+	const SetHeader *header = canonical(PG_GETARG_DATUM(0));
+
+	return hash_any_extended((const unsigned char *) header + SET_HEADER_BYTES,
+							 (int) (VARSIZE(header) - SET_HEADER_BYTES), (uint64) PG_GETARG_INT64(1));
+}
+
+Datum
+customer_segmentation_set_cardinality(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64((int64) cseg_set_count(set_load(PG_GETARG_DATUM(0))->set));
+}
+
+Datum
+customer_segmentation_set_contains_identity(PG_FUNCTION_ARGS)
+{
+	SetValue *value = set_load(PG_GETARG_DATUM(0));
+	const text *identity = PG_GETARG_TEXT_PP(1);
+	AnswerTable table;
+	bool found;
+	uint32 ordinal;
+
+	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	set_check_generation(value->relid, value->generation, cseg_set_count(value->set) == 0,
+						 table.reader->view->generation);
+	CSEG_CALL(table.rel, cseg_dict_find(table.reader->dict->dict, (const uint8 *) VARDATA_ANY(identity),
+										VARSIZE_ANY_EXHDR(identity), &found, &ordinal, &err));
+	answers_close(&table);
+	PG_RETURN_BOOL(found && cseg_set_contains(value->set, ordinal));
+}
+
+/* ---- aggregates: the state is a SetValue in the aggregate's context --------------------------------------------- */
+
+static MemoryContext
+aggregate_context(FunctionCallInfo fcinfo)
+{
+	MemoryContext cxt;
+
+	if (!AggCheckCallContext(fcinfo, &cxt))
+		elog(ERROR, "called outside of an aggregate");
+	return cxt;
+}
+
+/* state := state op value, or a copy of the value where there is no state yet. */
+static SetValue *
+add_to_state(FunctionCallInfo fcinfo, SetValue *state, const SetValue *value, CsegSetOp op)
+{
+	MemoryContext old;
+
+	if (state)
+	{
+		set_apply(state, op, value);
+		return state;
+	}
+	old = MemoryContextSwitchTo(aggregate_context(fcinfo));
+	state = set_copy(value);
+	MemoryContextSwitchTo(old);
+	return state;
+}
+
+static Datum
+step(FunctionCallInfo fcinfo, CsegSetOp op)
+{
+	SetValue *state = PG_ARGISNULL(0) ? NULL : (SetValue *) PG_GETARG_POINTER(0);
+
+	(void) aggregate_context(fcinfo);
+	if (!PG_ARGISNULL(1))
+		state = add_to_state(fcinfo, state, set_load(PG_GETARG_DATUM(1)), op);
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+Datum
+customer_segmentation_union_step(PG_FUNCTION_ARGS)
+{
+	return step(fcinfo, CSEG_SET_OR);
+}
+
+Datum
+customer_segmentation_intersect_step(PG_FUNCTION_ARGS)
+{
+	return step(fcinfo, CSEG_SET_AND);
+}
+
+static Datum
+combine(FunctionCallInfo fcinfo, CsegSetOp op)
+{
+	SetValue *state = PG_ARGISNULL(0) ? NULL : (SetValue *) PG_GETARG_POINTER(0);
+
+	(void) aggregate_context(fcinfo);
+	if (!PG_ARGISNULL(1))
+		state = add_to_state(fcinfo, state, (const SetValue *) PG_GETARG_POINTER(1), op);
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+Datum
+customer_segmentation_union_combine(PG_FUNCTION_ARGS)
+{
+	return combine(fcinfo, CSEG_SET_OR);
+}
+
+Datum
+customer_segmentation_intersect_combine(PG_FUNCTION_ARGS)
+{
+	return combine(fcinfo, CSEG_SET_AND);
+}
+
+Datum
+customer_segmentation_set_serialize(PG_FUNCTION_ARGS)
+{
+	(void) aggregate_context(fcinfo);
+	PG_RETURN_DATUM(set_store((const SetValue *) PG_GETARG_POINTER(0)));
+}
+
+Datum
+customer_segmentation_set_deserialize(PG_FUNCTION_ARGS)
+{
+	(void) aggregate_context(fcinfo);
+	PG_RETURN_POINTER(set_load(PG_GETARG_DATUM(0)));
+}
+
+/* Leaves the state as it is: as a window aggregate it is asked again and again. */
+Datum
+customer_segmentation_set_final(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(set_store((const SetValue *) PG_GETARG_POINTER(0)));
+}

@@ -1,0 +1,44 @@
+// fuzz_roaring.cpp
+//    libFuzzer target: any bytes as a Roaring bitmap. What is read must come back from what is written of it, and the
+//    algebra must hold.
+#include <cstdio>
+#include <cstdlib>
+
+#include "core/core.h"
+
+namespace {
+
+// Sets within a few containers of the format, so that inputs don't ask for hundreds of megabytes.
+constexpr uint32_t kLimit = 16 * 65536;
+
+void require(bool ok, const char *what) {
+	if (ok)
+		return;
+	std::fprintf(stderr, "broken: %s\n", what);
+	std::abort();
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+	CsegError err;
+	CsegSet *set = nullptr;
+	const CsegCode code = cseg_set_from_roaring(&set, data, size, kLimit, &err);
+	require(code == CSEG_OK || code == CSEG_CORRUPT, "code");
+	if (code != CSEG_OK)
+		return 0;
+	uint8_t *bytes = nullptr;
+	size_t len = 0;
+	require(cseg_set_to_roaring(set, &bytes, &len, &err) == CSEG_OK, "write");
+	CsegSet *again = nullptr;
+	require(cseg_set_from_roaring(&again, bytes, len, kLimit, &err) == CSEG_OK, "read what was written");
+	require(cseg_set_equal(set, again), "equal sets");
+	require(cseg_set_count_and(set, again) == cseg_set_count(set), "count");
+	require(cseg_set_apply(again, CSEG_SET_XOR, set, &err) == CSEG_OK && cseg_set_count(again) == 0,
+			"xor with itself");
+	require(cseg_set_includes(set, again), "includes the empty set");
+	cseg_bytes_free(bytes);
+	cseg_set_free(again);
+	cseg_set_free(set);
+	return 0;
+}
