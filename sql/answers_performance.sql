@@ -2,6 +2,8 @@
 SET TimeZone = 'America/New_York';
 SET DateStyle = 'ISO, MDY';
 SET customer_segmentation.as_of = '2025-03-01 12:00+00';
+-- Other tests may have left one.
+SELECT customer_segmentation.set_source('orders', NULL);
 CREATE TABLE perf (LIKE customer_segmentation_table) USING customer_segmentation;
 INSERT INTO perf
 SELECT c::text, d + interval '10 hours', 'once_a_day', 'customer_id', '2025-01-01', '64b8f144256b30501b2ea1e' || s,

@@ -1,5 +1,8 @@
 -- Runs: what they store, what they replace, what they leave when they fail, in which order they go.
 SET TimeZone = 'UTC';
+-- What other tests have left is of no interest here.
+DELETE FROM customer_segmentation.segment_run;
+DELETE FROM customer_segmentation.segment_source;
 CREATE TABLE shop_orders (customer_id int, email text, ordered_at timestamptz, amount numeric);
 INSERT INTO shop_orders
 SELECT c, 'c' || c || '@example.com', timestamptz '2025-01-01 12:00+00' + c * interval '7 hours' + o * interval '3 days', c * 1.25 + o
