@@ -317,6 +317,16 @@ sub atom {
         "NOT EXISTS (SELECT FROM rnd.orders o WHERE o.customer_identity = $a.customer_identity AND o.ordered_at < $a.instance_created_date)",
         "($a.segment_id, $a.customer_identity) IN ((" . key_literals(segment()->{id}, customer()) . '), (' . key_literals(segment()->{id}, customer()) . '))',
         "$a.instance_created_date > $a.segment_created_date",
+        # what is known of instances and groups decides a part of these
+        "($a.segment_id = " . main_q(segment()->{id}) . " AND $a.num_of_orders >= " . r(9) . ") OR ($a.segment_id = " . main_q(segment()->{id}) . " AND $a.total_revenue < " . r(200) . ')',
+        "($a.segment_instance_id = " . main_q(scalar instance()) . " AND $a.customer_identity = " . main_q(customer()) . ") OR ($a.customer_identity = " . main_q(customer()) . " AND $a.num_of_orders IS NOT NULL)",
+        "$a.num_of_orders " . pick('>', '<=', '=') . ' ' . pick('2.5', '3.0', '-1.5', '4::float8', '5::smallint'),
+        r(90) . ' ' . pick('<', '>=', '=') . " $a.total_revenue::float8", "$a.total_revenue " . pick('> ', '>= ', '= ', '< ') . pick("'NaN'", "'Infinity'", "'-Infinity'", '1e25'),
+        "$a.num_of_orders = ANY ('{" . r(9) . ',NULL,' . r(30) . "}'::bigint[])", "$a.num_of_orders BETWEEN " . r(6) . ' AND ' . r(14) . " OR $a.total_revenue IS NULL",
+        "date_trunc('" . pick(qw(month week day quarter)) . "', $a.instance_created_date) " . pick('=', '<', '>=') . " timestamp '2025-0" . (6 + r(4)) . "-01'",
+        "$a.instance_created_date::date IN ('2025-06-0" . (1 + r(9)) . "', '2025-08-1" . r(9) . "')",
+        "($a.segment_id, $a.instance_created_date) " . pick('<', '>=') . ' (' . main_q(segment()->{id}) . ', ' . lit('timestamp', stamp()) . ')',
+        "$a.segment_instance_id = ANY (ARRAY(SELECT max(z.segment_instance_id) FROM {T} z GROUP BY z.segment_id))",
         "$a.segment_instance_id = (SELECT max(z.segment_instance_id) FROM {T} z WHERE z.segment_id = " . main_q(segment()->{id}) . ')',
     );
 }
@@ -465,6 +475,8 @@ my @forms = (
             'SELECT x.* FROM {T} x WHERE x.segment_instance_id = (SELECT y.segment_instance_id FROM {T} y WHERE y.segment_id = ' . main_q(segment()->{id}) . ' ORDER BY y.instance_created_date DESC, y.segment_instance_id DESC LIMIT 1)',
             'SELECT x.segment_id, count(*), sum(x.total_revenue) FROM {T} x WHERE (x.segment_id, x.instance_created_date) IN (SELECT y.segment_id, max(y.instance_created_date) FROM {T} y GROUP BY y.segment_id) GROUP BY 1',
             'SELECT x.segment_id, x.segment_instance_id, count(*) FROM {T} x JOIN (SELECT segment_id, max(segment_instance_id) AS m FROM {T} GROUP BY 1) y ON y.m = x.segment_instance_id GROUP BY 1, 2',
+            'SELECT x.segment_id, count(*), sum(x.num_of_orders) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS rnk FROM {T}) x WHERE x.rnk = 1 GROUP BY 1',
+            'SELECT v.c, l.n FROM (VALUES (' . join('), (', map { main_q($_) } some(5, @CUSTOMERS)) . ')) v(c) CROSS JOIN LATERAL (SELECT count(*) AS n FROM {T} x WHERE x.customer_identity = v.c AND x.instance_created_date = (SELECT max(z.instance_created_date) FROM {T} z WHERE z.segment_id = x.segment_id)) l',
             'WITH n AS (SELECT DISTINCT ON (segment_id) segment_id, segment_instance_id FROM {T} ORDER BY segment_id, instance_created_date DESC, segment_instance_id DESC) SELECT n.segment_id, count(*), count(DISTINCT x.customer_identity) FROM n JOIN {T} x USING (segment_instance_id) GROUP BY 1');
     } ],
     [ 4, sub {

@@ -771,7 +771,8 @@ sub op_settings {
         $sql = "SET $own[ int($a * @own) ] = " . ($b < 0.6 ? 'off' : 'on');
     }
     elsif ($w < 0.5 && @own) {
-        $p->on_t("RESET $_") for @own;
+        # every path off, or on again
+        $p->on_t($b < 0.4 ? "SET $_ = off" : "RESET $_") for @own;
         return;
     }
     elsif ($w < 0.6) {
