@@ -83,11 +83,15 @@ typedef struct AmScan
 	/* ANALYZE */
 	BlockNumber sample_block;
 	pg_prng_state prng;
-	double keep; /* fraction of rows to return */
-	double skip; /* rows to pass over before the next one */
+	int step;           /* of a group's cells, one in so many is decoded */
+	double *group_keep; /* by the group's place in the view: fraction of the decoded rows to return */
+	double keep;        /* the current group's */
+	double skip;        /* rows to pass over before the next one */
 } AmScan;
 
+/* How much of a large table is decoded for a sample, and returned of it. */
 #define ANALYZE_MAX_ROWS 600000.0
+#define ANALYZE_MAX_CELLS 512
 
 /* ---- where the scan stands ------------------------------------------------------------------------------------ */
 
@@ -963,6 +967,53 @@ draw_skip(AmScan *scan)
 }
 
 /*
+ * Of the cells of each group every step-th is decoded, from another one on in each. What deltas have changed is not
+ * known without, so cells with deltas always are.
+ */
+static bool
+is_decoded(const AmScan *scan, const StoreCell *cell)
+{
+	const StoreGroup *group = cell->group;
+
+	if (scan->step == 1 || cell->base == NULL || cell->n_deltas > 0)
+		return true;
+	if (group->n_cells < scan->step)
+		return group->cells[group->group_no % (uint32) group->n_cells] == cell;
+	return (cell->container + group->group_no) % (uint32) scan->step == 0;
+}
+
+/* A group has the part of the sample that it has of the rows, from however many of its cells that is taken. */
+static double
+keep_of_group(const AmScan *scan, const StoreGroup *group)
+{
+	double rows = 0;
+	double decoded = 0;
+
+	for (int i = 0; i < group->n_cells; i++)
+	{
+		double n = group->cells[i]->base ? group->cells[i]->base->c : 0;
+
+		rows += n;
+		decoded += is_decoded(scan, group->cells[i]) ? n : 0;
+	}
+	return decoded > 0 ? rows / decoded : 1.0;
+}
+
+static void
+choose_sample(AmScan *scan)
+{
+	StoreView *view = scan->reader->view;
+	double keep;
+
+	store_view_totals(scan->base.rs_rd, view);
+	keep = view->rows > ANALYZE_MAX_ROWS ? ANALYZE_MAX_ROWS / (double) view->rows : 1.0;
+	scan->step = Max((view->n_cells + ANALYZE_MAX_CELLS - 1) / ANALYZE_MAX_CELLS, 1);
+	scan->group_keep = MemoryContextAlloc(scan->cxt, sizeof(double) * Max(view->n_groups, 1));
+	for (int g = 0; g < view->n_groups; g++)
+		scan->group_keep[g] = Min(keep * keep_of_group(scan, view->groups[g]), 1.0);
+}
+
+/*
  * ANALYZE samples blocks of the main fork. A row belongs to the block that holds its cell's base (or first delta), so
  * each row is on exactly one block; of the rows of a block a uniform sample is returned and the full count added.
  */
@@ -972,20 +1023,41 @@ am_analyze_start_block(TableScanDesc sscan, BlockNumber block)
 	AmScan *scan = (AmScan *) sscan;
 
 	if (scan->sample_block == InvalidBlockNumber)
-	{
-		store_view_totals(scan->base.rs_rd, scan->reader->view);
-		scan->keep =
-			scan->reader->view->rows > ANALYZE_MAX_ROWS ? ANALYZE_MAX_ROWS / (double) scan->reader->view->rows : 1.0;
-	}
+		choose_sample(scan);
 	rewind_scan(scan);
 	scan->sample_block = block;
-	scan->skip = draw_skip(scan);
 }
 
 static BlockNumber
 home_block(const StoreCell *cell)
 {
 	return ItemPointerGetBlockNumber(cell->base ? &cell->base->tid : &cell->deltas[0]->tid);
+}
+
+/* Moves to the next cell of the block that is decoded; the rows of those passed over are counted. */
+static bool
+analyze_advance_cell(AmScan *scan, double *liverows)
+{
+	StoreView *view = scan->reader->view;
+
+	while (++scan->cell_at < view->n_cells)
+	{
+		StoreCell *cell = view->cells[scan->cell_at];
+
+		if (home_block(cell) != scan->sample_block)
+			continue;
+		if (!is_decoded(scan, cell))
+		{
+			*liverows += cell->base->c;
+			continue;
+		}
+		enter_cell(scan);
+		scan->keep = scan->group_keep[group_number(view, cell->group)];
+		scan->skip = draw_skip(scan);
+		return true;
+	}
+	leave_cell(scan);
+	return false;
 }
 
 /* Enters the next non-empty slot of a cell that is at home on the block. */
@@ -999,15 +1071,8 @@ analyze_advance_slot(AmScan *scan, double *liverows)
 
 		while (slot < 0)
 		{
-			do
-			{
-				if (++scan->cell_at >= scan->reader->view->n_cells)
-				{
-					leave_cell(scan);
-					return false;
-				}
-			} while (home_block(scan->reader->view->cells[scan->cell_at]) != scan->sample_block);
-			enter_cell(scan);
+			if (!analyze_advance_cell(scan, liverows))
+				return false;
 			first = true;
 			slot = next_slot(scan->slots, -1);
 		}
