@@ -180,8 +180,7 @@ build(Relation rel, BlockNumber blocks)
 	e->blocks = blocks;
 	e->at = GetCurrentStatementStartTimestamp();
 	e->writes = am_writes();
-	e->summary.view = store_view(rel, GetActiveSnapshot(), cxt);
-	store_view_totals(rel, e->summary.view);
+	e->summary.view = am_metadata(rel, GetActiveSnapshot(), cxt);
 	sum_up(e);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, CacheMemoryContext);

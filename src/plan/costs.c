@@ -22,8 +22,12 @@
 #define DECODE_SHARE 0.1
 /* Reading and opening a cell, in rows. */
 #define CELL_ROWS 40
-/* Looking up one customer in one cell, in rows. */
-#define LOOKUP_ROWS 25
+/* Looking up one customer in one cell, in rows: one that the session keeps decoded, or that has to be read each time.
+ */
+#define LOOKUP_ROWS_KEPT 12
+#define LOOKUP_ROWS_READ 200
+/* Memory that a row takes in a decoded cell, about. */
+#define DECODED_BYTES_PER_ROW 5
 /* Trying a condition on a group or an instance, in operators. */
 #define TEST_OPERATORS 10
 
@@ -50,18 +54,24 @@ plan_processes(int workers)
 	return parallel_leader_participation && leader > 0 ? workers + leader : workers;
 }
 
+/* Will the cells that lookups come back to stay in the session's cache? */
+static bool
+are_kept(const RelOptInfo *rel, const PlanEstimate *e)
+{
+	return decoded_rows(rel, e) * DECODED_BYTES_PER_ROW <= store_cell_cache_kb * 1024.0;
+}
+
 /* Lookups: a share of the customers, in those of the groups' cells that hold them. */
 static Cost
-cost_of_lookups(PlannerInfo *root, RelOptInfo *rel, const PlanEstimate *e, List *identity, double *cells, double *rows)
+cost_of_lookups(PlannerInfo *root, RelOptInfo *rel, const PlanEstimate *e, List *identity, double *rows)
 {
 	double share = clauselist_selectivity(root, identity, (int) rel->relid, JOIN_INNER, NULL);
 	double customers = Max(share * e->customers, 1);
 	double containers = Max(ceil(e->customers / CSEG_CONTAINER_SIZE), 1);
-	double read = Min(customers / containers, 1);
 
 	*rows *= share;
-	*cells *= read;
-	return cpu_tuple_cost * LOOKUP_ROWS * e->cells / containers * customers;
+	return cpu_tuple_cost * (are_kept(rel, e) ? LOOKUP_ROWS_KEPT : LOOKUP_ROWS_READ) * e->cells / containers *
+		   customers;
 }
 
 void
@@ -69,16 +79,14 @@ plan_cost_scan(PlannerInfo *root, RelOptInfo *rel, Path *path, const PlanEstimat
 			   List *rinfos, uint32 columns, double processes)
 {
 	double rows = e->instance_rows;
-	double cells = e->cells;
 	QualCost qual;
 	Cost run;
 
 	cost_qual_eval(&qual, rinfos, root);
 	if (clauses->identity)
-		run = cost_of_lookups(root, rel, e, clauses->identity, &cells, &rows);
+		run = cost_of_lookups(root, rel, e, clauses->identity, &rows);
 	else
-		run = cpu_tuple_cost * DECODE_SHARE * decoded_rows(rel, e);
-	run += cpu_tuple_cost * CELL_ROWS * cells;
+		run = cpu_tuple_cost * (DECODE_SHARE * decoded_rows(rel, e) + CELL_ROWS * e->cells);
 	run += rows * (cpu_tuple_cost * (ROW_SHARE + MEASURE_SHARE * measures_in(columns)) + qual.per_tuple);
 	path->startup_cost = qual.startup + path->pathtarget->cost.startup;
 	if (clauses->instance)
