@@ -1,5 +1,6 @@
 -- When segments are due, and what run_due_segments makes of it. The clock is what as_of says.
 SET TimeZone = 'UTC';
+DELETE FROM customer_segmentation.segment_run;
 
 -- Due times keep the time that the zone's clock showed when the segment was created.
 CREATE FUNCTION due_times(schedule text, created timestamptz, zone text, n int) RETURNS SETOF timestamp LANGUAGE plpgsql AS $$
