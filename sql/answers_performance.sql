@@ -1,4 +1,7 @@
 -- What members ordered before a date and after it: by the owner's source of orders, under the caller's eyes.
+-- A role of its own, which has set no sources yet.
+CREATE ROLE regress_shop SUPERUSER;
+SET SESSION AUTHORIZATION regress_shop;
 SET TimeZone = 'America/New_York';
 SET DateStyle = 'ISO, MDY';
 SET customer_segmentation.as_of = '2025-03-01 12:00+00';
@@ -6,13 +9,13 @@ SET customer_segmentation.as_of = '2025-03-01 12:00+00';
 SELECT customer_segmentation.set_source('orders', NULL);
 CREATE TABLE perf (LIKE customer_segmentation_table) USING customer_segmentation;
 INSERT INTO perf
-SELECT c::text, d + interval '10 hours', 'once_a_day', 'customer_id', '2025-01-01', '64b8f144256b30501b2ea1e' || s,
-	   '64b8f144256b30501b2ea1e' || s || to_char(d, '_YYYY_MM_DD'), 'Segment ' || s, 1, 1, 1
+SELECT c::text, d + interval '10 hours', 'once_a_day', 'customer_id', '2025-01-01', '5f5f5f5f5f5f5f5f5f5f5f5' || s,
+	   '5f5f5f5f5f5f5f5f5f5f5f5' || s || to_char(d, '_YYYY_MM_DD'), 'Segment ' || s, 1, 1, 1
 FROM generate_series(1, 2) s, generate_series(timestamp '2025-03-01', '2025-03-20', '1 day') d, generate_series(1, 60) c
 WHERE (c * 7 + s * 13 + extract(day FROM d)::int * 3) % 10 < 4 + s;
 INSERT INTO perf
-SELECT 'c' || c || '@example.com', '2025-03-05 09:00', 'once_a_day', 'email', '2025-01-01', '64b8f144256b30501b2ea1e3',
-	   '64b8f144256b30501b2ea1e3_2025_03_05', 'By mail', 1, 1, 1
+SELECT 'c' || c || '@example.com', '2025-03-05 09:00', 'once_a_day', 'email', '2025-01-01', '5f5f5f5f5f5f5f5f5f5f5f53',
+	   '5f5f5f5f5f5f5f5f5f5f5f53_2025_03_05', 'By mail', 1, 1, 1
 FROM generate_series(1, 25) c;
 CREATE TABLE perf_customers (id int PRIMARY KEY, mail text COLLATE "C");
 INSERT INTO perf_customers SELECT c, 'c' || c || '@example.com' FROM generate_series(1, 60) c;
@@ -25,7 +28,7 @@ FROM generate_series(1, 700) n, LATERAL (SELECT n * 17 % 75 AS c, timestamptz '2
 INSERT INTO perf_orders SELECT 8, NULL, m, m AT TIME ZONE 'Europe/Berlin', (m AT TIME ZONE 'Europe/Berlin')::date, 1000, 1
 FROM unnest('{2025-03-10 00:00+00,2025-03-09 23:59:59.999999+00}'::timestamptz[]) m;
 
-SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10', relation => 'perf')$$);
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
 SELECT customer_segmentation.set_source('customers', 'perf_customers', '{"customer_id": "id", "email": "mail"}');
 
@@ -50,48 +53,48 @@ END $$;
 
 -- Members of the instance of that moment; the windows are those of the session's clock, across a change of it.
 SELECT period, period_start, period_end, members, customers, orders, revenue, round(average_order_value, 4) AS aov, round(purchase_frequency, 4) AS frequency
-FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf');
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 01:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '168 hours', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '7 days', relation => 'perf');
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09}', '2025-03-03 01:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '168 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
 -- Members of any of several instances.
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10 00:00+00', '10 days', '2025-03-03 10:00', '2025-03-05 23:00', 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e2_2025_03_03,64b8f144256b30501b2ea1e2_2025_03_04,64b8f144256b30501b2ea1e2_2025_03_05}',
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f52', '2025-03-10 00:00+00', '10 days', '2025-03-03 10:00', '2025-03-05 23:00', 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f52_2025_03_03,5f5f5f5f5f5f5f5f5f5f5f52_2025_03_04,5f5f5f5f5f5f5f5f5f5f5f52_2025_03_05}',
 	 '2025-02-28 01:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00')$$);
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10 00:00+00', '1 month', instances_to => '2025-03-02 00:00', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e2_2025_03_01}', '2025-02-10 01:00+00', '2025-03-10 00:00+00', '2025-04-10 00:00+00')$$);
-SELECT period, members FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e2', '2025-03-10', instances_from => '2025-03-02', relation => 'perf');
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f52', '2025-03-10 00:00+00', '1 month', instances_to => '2025-03-02 00:00', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f52_2025_03_01}', '2025-02-10 01:00+00', '2025-03-10 00:00+00', '2025-04-10 00:00+00')$$);
+SELECT period, members FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f52', '2025-03-10', instances_from => '2025-03-02', relation => 'perf');
 -- No instance yet: unknown. No orders: no averages.
-SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-02-20', '1 day', relation => 'perf');
-SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2026-01-01', '1 day', relation => 'perf');
+SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-02-20', '1 day', relation => 'perf');
+SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2026-01-01', '1 day', relation => 'perf');
 -- By mail: orders without an address have it by the source of customers; without that source the address must be mapped.
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e3_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true)$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f53_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true)$$);
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "email": "email", "time": "ordered_at", "amount": "amount"}');
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e3_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true, true)$$);
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', false, true)$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f53_2025_03_05}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', true, true)$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '240 hours', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09}', '2025-02-28 00:00+00', '2025-03-10 00:00+00', '2025-03-20 00:00+00', false, true)$$);
 SELECT customer_segmentation.set_source('customers', NULL);
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
-SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e3', '2025-03-10', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10', relation => 'perf')$$);
 
 -- A defined segment: its clock, and its owner's source; dates and times without a zone are by that clock.
-SELECT customer_segmentation.create_segment('Defined', 'SELECT 1::text', segment_id => '64b8f144256b30501b2ea1e1', time_zone => 'Europe/Berlin', relation => 'perf');
+SELECT customer_segmentation.create_segment('Defined', 'SELECT 1::text', segment_id => '5f5f5f5f5f5f5f5f5f5f5f51', time_zone => 'Europe/Berlin', relation => 'perf');
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "local_time", "amount": "amount"}');
-SELECT same($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
-	$$SELECT * FROM twin_performance('{64b8f144256b30501b2ea1e1_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
+SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
+	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09}', '2025-03-03 00:00+00', '2025-03-10 00:00+00', '2025-03-17 00:00+00')$$);
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "day", "amount": "price"}');
-SELECT period, customers > 0 AS some, revenue, orders FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-09 23:00+00', '7 days', relation => 'perf');
+SELECT period, customers > 0 AS some, revenue, orders FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-09 23:00+00', '7 days', relation => 'perf');
 SELECT sum(price::numeric) AS revenue, count(*) AS orders FROM perf_orders WHERE day BETWEEN '2025-03-10' AND '2025-03-16'
-	AND customer_id::text IN (SELECT customer_identity FROM perf WHERE segment_instance_id = '64b8f144256b30501b2ea1e1_2025_03_09');
+	AND customer_id::text IN (SELECT customer_identity FROM perf WHERE segment_instance_id = '5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09');
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
 
 -- Another's eyes: SELECT on the orders, and their policies.
 CREATE ROLE regress_analyst;
 GRANT SELECT ON perf TO regress_analyst;
-CREATE FUNCTION orders_of(segment text DEFAULT '64b8f144256b30501b2ea1e1') RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION orders_of(segment text DEFAULT '5f5f5f5f5f5f5f5f5f5f5f51') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(period || ' ' || orders, ', ' ORDER BY period DESC) FROM customer_segmentation.segment_performance(segment, '2025-03-10 00:00+00', '7 days', relation => 'perf')
 $$;
 SELECT orders_of();
@@ -102,22 +105,24 @@ GRANT SELECT (customer_id, ordered_at, amount) ON perf_orders TO regress_analyst
 SET ROLE regress_analyst;
 SELECT orders_of();
 -- A segment that is not defined has no owner: the caller's own source counts.
-SELECT error_of($$SELECT orders_of('64b8f144256b30501b2ea1e2')$$);
+SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f52')$$);
 RESET ROLE;
 ALTER TABLE perf_orders ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON perf_orders USING (customer_id < 20);
 SET ROLE regress_analyst;
 SELECT orders_of();
 RESET ROLE;
-SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e9', '2025-03-10', relation => 'perf')$$);
-SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', '2025-03-10', '-1 day', relation => 'perf')$$);
-SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', 'infinity', relation => 'perf')$$);
-SELECT count(*) FROM customer_segmentation.segment_performance('64b8f144256b30501b2ea1e1', NULL, relation => 'perf');
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f59', '2025-03-10', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10', '-1 day', relation => 'perf')$$);
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', 'infinity', relation => 'perf')$$);
+SELECT count(*) FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', NULL, relation => 'perf');
 SELECT customer_segmentation.set_source('orders', NULL);
-SELECT customer_segmentation.drop_segment('64b8f144256b30501b2ea1e1');
+SELECT customer_segmentation.drop_segment('5f5f5f5f5f5f5f5f5f5f5f51');
 DROP FUNCTION orders_of, same, twin_performance;
 DROP TABLE perf, perf_orders, perf_customers;
 DROP ROLE regress_analyst;
 RESET customer_segmentation.as_of;
 RESET DateStyle;
 RESET TimeZone;
+RESET SESSION AUTHORIZATION;
+DROP ROLE regress_shop;
