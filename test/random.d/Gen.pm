@@ -415,6 +415,47 @@ sub aggregates {
     return @a;
 }
 
+# Conditions, keys and aggregates that can be answered without rows: with all of them in a query, most are
+sub plain_atom {
+    my ($a) = @_;
+    my $w = r(14);
+    return number_atom("$a.num_of_orders", \&orders, 'bigint') if $w < 4;
+    return number_atom("$a.total_revenue", \&revenue, 'numeric') if $w < 7;
+    return number_atom("$a.num_of_customers", \&num_customers, 'bigint') if $w == 7;
+    return text_atom("$a.segment_id", sub { segment()->{id} }) if $w < 10;
+    return stamp_atom("$a.instance_created_date") if $w == 10;
+    return text_atom("$a.segment_name", \&segment_name) if $w == 11;
+    return text_atom("$a.schedule", \&schedule) if $w == 12;
+    return "$a.customer_identity IN (" . join(', ', map { main_q(customer()) } 0 .. r(6)) . ')';
+}
+
+sub plain_qual {
+    my ($a, $depth) = (@_, 2);
+    my $x = rand;
+    return plain_atom($a) if $depth == 0 || $x < 0.5;
+    return '(' . plain_qual($a, $depth - 1) . pick(' AND ', ' OR ') . plain_qual($a, $depth - 1) . ')' if $x < 0.92;
+    return 'NOT (' . plain_qual($a, $depth - 1) . ')';
+}
+
+sub without_rows {
+    my @k = some(2, @dims, "date_trunc('month', x.instance_created_date)", 'x.instance_created_date::date', "coalesce(x.segment_by, 'none')", 'left(x.segment_id, 5)');
+    my @a = some(5,
+        'count(*)', 'count(DISTINCT x.customer_identity)', 'count(DISTINCT x.customer_identity)', 'count(DISTINCT x.segment_instance_id)', 'count(DISTINCT x.schedule)',
+        'count(x.total_revenue)', 'count(x.num_of_orders)', 'count(x.schedule)', 'count(x.customer_identity)',
+        'sum(x.num_of_customers)', 'sum(x.num_of_orders)', 'sum(x.total_revenue)', 'avg(x.num_of_orders)', 'avg(x.total_revenue)', 'sum(x.num_of_orders::numeric)',
+        'min(x.num_of_orders)', 'max(x.num_of_customers)', 'trim_scale(min(x.total_revenue))', 'trim_scale(max(x.total_revenue))',
+        'min(x.instance_created_date)', 'max(x.segment_created_date)', 'max(x.segment_name)', 'min(x.segment_instance_id)', "bool_or(x.schedule = 'daily')");
+    for (@a) {
+        $_ .= ' FILTER (WHERE ' . plain_qual('x', 1) . ')' if chance(0.3) && /^(count|sum|avg|min|max)\([^()]*\)$/;
+    }
+    my $keys = join ', ', @k;
+    my $by = chance(0.25) ? pick("ROLLUP ($keys)", "CUBE ($keys)", 'GROUPING SETS ((' . join('), (', @k) . '), ())') : $keys;
+    my $sql = 'FROM {T} x' . (chance(0.2) ? '' : ' WHERE ' . plain_qual('x'));
+    return "SELECT DISTINCT $keys $sql" if chance(0.1);
+    return 'SELECT ' . join(', ', @a) . " $sql" if chance(0.25);
+    return "SELECT $keys, " . join(', ', @a) . " $sql GROUP BY $by" . (chance(0.2) ? pick(' HAVING count(*) > 3', ' HAVING sum(x.num_of_orders) > 9') : '');
+}
+
 sub where {
     my ($a) = @_;
     return chance(0.15) ? '' : ' WHERE ' . qual($a);
@@ -437,6 +478,7 @@ my @forms = (
         return $sql unless chance(0.25);
         return ($sql . ' ORDER BY ' . join(', ', map { $_ . pick('', ' DESC', ' NULLS FIRST') } @k) . ' LIMIT ' . r(12) . (chance(0.4) ? ' OFFSET ' . r(5) : ''), 1);
     } ],
+    [ 16, \&without_rows ],
     [ 4, sub {
         my @k = some(3, @dims, "date_trunc('month', x.instance_created_date)");
         my $g = pick('ROLLUP (' . join(', ', @k) . ')', 'CUBE (' . join(', ', @k) . ')', 'GROUPING SETS ((' . join('), (', @k, join(', ', @k)) . '), ())');
