@@ -83,7 +83,7 @@ typedef struct AmScan
 	/* ANALYZE */
 	BlockNumber sample_block;
 	pg_prng_state prng;
-	int step;           /* of a group's cells, one in so many is decoded */
+	bool *decoded;      /* by the cell's place in the view: is it read? */
 	double *group_keep; /* by the group's place in the view: fraction of the decoded rows to return */
 	double keep;        /* the current group's */
 	double skip;        /* rows to pass over before the next one */
@@ -966,35 +966,39 @@ draw_skip(AmScan *scan)
 	return floor(log(1.0 - u) / log(1.0 - scan->keep));
 }
 
-/*
- * Of the cells of each group every step-th is decoded, from another one on in each. What deltas have changed is not
- * known without, so cells with deltas always are.
- */
-static bool
-is_decoded(const AmScan *scan, const StoreCell *cell)
+static double
+rows_of_base(const StoreCell *cell)
 {
-	const StoreGroup *group = cell->group;
-
-	if (scan->step == 1 || cell->base == NULL || cell->n_deltas > 0)
-		return true;
-	if (group->n_cells < scan->step)
-		return group->cells[group->group_no % (uint32) group->n_cells] == cell;
-	return (cell->container + group->group_no) % (uint32) scan->step == 0;
+	return cell->base ? cell->base->c : 0;
 }
 
-/* A group has the part of the sample that it has of the rows, from however many of its cells that is taken. */
+/*
+ * Of every few cells of a group the one with the most rows is decoded. What deltas have changed is not known without,
+ * so cells with deltas always are. A group has the part of the sample that it has of the rows, from however many of its
+ * cells that is taken: returned is by how much more is to be kept of them.
+ */
 static double
-keep_of_group(const AmScan *scan, const StoreGroup *group)
+choose_cells_of_group(AmScan *scan, const StoreGroup *group, int step)
 {
 	double rows = 0;
 	double decoded = 0;
 
+	for (int from = 0; from < group->n_cells; from += step)
+	{
+		const StoreCell *most = group->cells[from];
+
+		for (int i = from; i < Min(from + step, group->n_cells); i++)
+		{
+			if (rows_of_base(group->cells[i]) > rows_of_base(most))
+				most = group->cells[i];
+			scan->decoded[group->cells[i]->at] = group->cells[i]->base == NULL || group->cells[i]->n_deltas > 0;
+		}
+		scan->decoded[most->at] = true;
+	}
 	for (int i = 0; i < group->n_cells; i++)
 	{
-		double n = group->cells[i]->base ? group->cells[i]->base->c : 0;
-
-		rows += n;
-		decoded += is_decoded(scan, group->cells[i]) ? n : 0;
+		rows += rows_of_base(group->cells[i]);
+		decoded += scan->decoded[group->cells[i]->at] ? rows_of_base(group->cells[i]) : 0;
 	}
 	return decoded > 0 ? rows / decoded : 1.0;
 }
@@ -1003,14 +1007,15 @@ static void
 choose_sample(AmScan *scan)
 {
 	StoreView *view = scan->reader->view;
+	int step = Max((view->n_cells + ANALYZE_MAX_CELLS - 1) / ANALYZE_MAX_CELLS, 1);
 	double keep;
 
 	store_view_totals(scan->base.rs_rd, view);
 	keep = view->rows > ANALYZE_MAX_ROWS ? ANALYZE_MAX_ROWS / (double) view->rows : 1.0;
-	scan->step = Max((view->n_cells + ANALYZE_MAX_CELLS - 1) / ANALYZE_MAX_CELLS, 1);
+	scan->decoded = MemoryContextAllocZero(scan->cxt, sizeof(bool) * Max(view->n_cells, 1));
 	scan->group_keep = MemoryContextAlloc(scan->cxt, sizeof(double) * Max(view->n_groups, 1));
 	for (int g = 0; g < view->n_groups; g++)
-		scan->group_keep[g] = Min(keep * keep_of_group(scan, view->groups[g]), 1.0);
+		scan->group_keep[g] = Min(keep * choose_cells_of_group(scan, view->groups[g], step), 1.0);
 }
 
 /*
@@ -1046,7 +1051,7 @@ analyze_advance_cell(AmScan *scan, double *liverows)
 
 		if (home_block(cell) != scan->sample_block)
 			continue;
-		if (!is_decoded(scan, cell))
+		if (!scan->decoded[scan->cell_at])
 		{
 			*liverows += cell->base->c;
 			continue;
