@@ -1,6 +1,6 @@
 // raw_identities MAIN TOAST
-//    Prints every identity that the files of a relation still hold, one a line, in whatever state the tuples are: what
-//    somebody with the disk in hands could read. For the test of erasing.
+//    Prints every identity that the files of a relation still hold, one a line, in whatever state the tuples are:
+//    what somebody with the disk in hands could read. For the test of erasing.
 //
 // Reads pages as PostgreSQL writes them (8 kB, little-endian): each item that has storage, dead or alive. Dictionary
 // records lie in the main file, or their bodies in pieces in the TOAST file.
