@@ -373,11 +373,54 @@ write_existing_instance(WriteBuffer *buf, const StoreInstance *inst)
 	return ref;
 }
 
+/*
+ * Instances without rows that other segments have under this name: the name is free all the same. One stays as long as
+ * deltas must be kept that speak of it, which is while any older transaction runs. Their segments are locked, so that
+ * they stay without rows.
+ */
+static StoreFreeSlots *
+lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims *g, const StoreInstanceDims *i, int *n)
+{
+	StoreFreeSlots *free = NULL;
+	uint64 locks;
+
+	do
+	{
+		StoreView *view = write_newest(wr, rel, cid)->view;
+		List *segments = NIL;
+		ListCell *lc;
+
+		locks = wr->locks_version;
+		store_view_totals(rel, view);
+		free = palloc(sizeof(StoreFreeSlots) * Max(view->n_instances, 1));
+		*n = 0;
+		for (int k = 0; k < view->n_instances; k++)
+		{
+			StoreInstance *inst = view->instances[k];
+
+			if (inst->totals.rows != 0 || !store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id) ||
+				store_text_equal(inst->group->dims.segment_id, g->segment_id))
+				continue;
+			free[(*n)++] = (StoreFreeSlots){inst->group->group_no, inst->slot};
+			segments = lappend(segments, PG_DETOAST_DATUM_COPY(PointerGetDatum(inst->group->dims.segment_id)));
+		}
+		/* What was seen before a lock was had may have changed. */
+		foreach (lc, segments)
+			write_lock_segment(wr, rel, lfirst(lc), ExclusiveLock, false);
+	} while (locks != wr->locks_version);
+	return free;
+}
+
 /* A segment_instance_id belongs to one segment. */
 static void
-check_owner(WriteRel *wr, Relation rel, AmReader *newest, const StoreGroupDims *g, const StoreInstanceDims *i)
+check_owner(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims *g, const StoreInstanceDims *i)
 {
-	if (!store_foreign_instance(rel, i->segment_instance_id, g->segment_id))
+	int n_free;
+	StoreFreeSlots *free = lock_free_slots(wr, rel, cid, g, i, &n_free);
+	bool foreign = store_foreign_instance(rel, i->segment_instance_id, g->segment_id, free, n_free);
+
+	pfree(free);
+	if (!foreign)
 	{
 		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
 			for (int k = 0; k < buf->n_groups; k++)
@@ -446,8 +489,8 @@ check_dictionary_seen(Relation rel, const StoreView *newest)
 }
 
 static InstanceRef *
-find_in_newest(Relation rel, WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g,
-			   const StoreInstanceDims *i)
+find_in_newest(Relation rel, WriteBuffer *buf, StoreView *view, const StoreGroupDims *g, const StoreInstanceDims *i,
+			   bool *has_rows)
 {
 	for (int k = 0; k < view->n_groups; k++)
 	{
@@ -463,6 +506,8 @@ find_in_newest(Relation rel, WriteBuffer *buf, const StoreView *view, const Stor
 				store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id))
 			{
 				check_instance_seen(rel, inst);
+				store_view_totals(rel, view);
+				*has_rows = inst->totals.rows != 0;
 				return write_existing_instance(buf, inst);
 			}
 		}
@@ -510,14 +555,19 @@ resolve_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupD
 	InstanceRef *ref;
 	WriteGroup *group;
 	MemoryContext old;
+	bool has_rows;
 
 	write_lock_segment(wr, rel, g->segment_id, ExclusiveLock, false);
 	newest = write_newest(wr, rel, buf->cid);
 	check_dictionary_seen(rel, newest->view);
-	ref = find_in_newest(rel, buf, newest->view, g, i);
+	ref = find_in_newest(rel, buf, newest->view, g, i, &has_rows);
+	if (ref && has_rows)
+		return ref;
+	/* The name of one that has no rows may have gone to another segment. */
+	check_owner(wr, rel, buf->cid, g, i);
 	if (ref)
 		return ref;
-	check_owner(wr, rel, newest, g, i);
+	newest = write_newest(wr, rel, buf->cid);
 	old = MemoryContextSwitchTo(buf->cxt);
 	group = group_with_room(buf, newest->view, g);
 	ref = add_ref(buf, group, free_slot(group->used_slots), i, false);

@@ -257,11 +257,19 @@ typedef struct StoreNumbers
 extern void store_numbers_in_use(Relation rel, StoreNumbers *numbers);
 extern uint32 store_next_number(Bitmapset **used, uint32 *hint, uint32 limit, const char *what);
 
+/* Slots whose instance has no rows. */
+typedef struct StoreFreeSlots
+{
+	uint32 group_no;
+	uint32 slot;
+} StoreFreeSlots;
+
 /*
  * Looks for an instance record of the same id under another segment, in any live or in-progress state. Returns false
- * if there is none. Waits for an in-progress one and looks again.
+ * if there is none. Waits for an in-progress one and looks again. Those in the given slots don't count.
  */
-extern bool store_foreign_instance(Relation rel, const text *segment_instance_id, const text *segment_id);
+extern bool store_foreign_instance(Relation rel, const text *segment_instance_id, const text *segment_id,
+								   const StoreFreeSlots *free, int n_free);
 
 /* ---- dictionary ------------------------------------------------------------------------------------------ */
 

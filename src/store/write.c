@@ -260,15 +260,14 @@ group_is_of_segment(Relation rel, uint32 group_no, const text *segment_id)
 }
 
 static bool
-is_instance_named(Relation rel, HeapTuple tuple, const text *segment_instance_id, uint32 *group_no)
+is_instance_named(Relation rel, HeapTuple tuple, const text *segment_instance_id, uint32 *group_no, uint32 *slot)
 {
 	StoreKind kind;
-	uint32 a;
 	StoreRecord *rec;
 	const uint8 *body;
 	bool same;
 
-	if (!record_peek(tuple, &kind, group_no, &a) || kind != STORE_INSTANCE)
+	if (!record_peek(tuple, &kind, group_no, slot) || kind != STORE_INSTANCE)
 		return false;
 	rec = record_parse(rel, tuple);
 	body = store_body(rel, rec);
@@ -278,8 +277,18 @@ is_instance_named(Relation rel, HeapTuple tuple, const text *segment_instance_id
 	return same;
 }
 
+static bool
+is_free(const StoreFreeSlots *free, int n_free, uint32 group_no, uint32 slot)
+{
+	for (int i = 0; i < n_free; i++)
+		if (free[i].group_no == group_no && free[i].slot == slot)
+			return true;
+	return false;
+}
+
 bool
-store_foreign_instance(Relation rel, const text *segment_instance_id, const text *segment_id)
+store_foreign_instance(Relation rel, const text *segment_instance_id, const text *segment_id,
+					   const StoreFreeSlots *free, int n_free)
 {
 	for (;;)
 	{
@@ -294,12 +303,13 @@ store_foreign_instance(Relation rel, const text *segment_instance_id, const text
 		while ((tuple = record_scan_next(&scan)) != NULL)
 		{
 			uint32 group_no;
+			uint32 slot;
 			TransactionId xmin = dirty.xmin;
 			TransactionId xmax = dirty.xmax;
 
 			CHECK_FOR_INTERRUPTS();
-			if (!is_instance_named(rel, tuple, segment_instance_id, &group_no) ||
-				group_is_of_segment(rel, group_no, segment_id))
+			if (!is_instance_named(rel, tuple, segment_instance_id, &group_no, &slot) ||
+				is_free(free, n_free, group_no, slot) || group_is_of_segment(rel, group_no, segment_id))
 				continue;
 			found = true;
 			wait_for = TransactionIdIsValid(xmin) ? xmin : xmax;
