@@ -150,7 +150,7 @@ while ($job->{run}->pumpable) {
 }
 ok(finish_psql($job), 'a million members') or diag $job->{err};
 my ($before, $id, $after, $query) = split /\n/, $job->{out};
-is($node->safe_psql('postgres', "SELECT (num_of_customers, num_of_orders, total_revenue) = (SELECT (count(*)::numeric, sum(g % 7)::numeric, sum((g % 1000) / 8.0)) FROM generate_series(1, 1000000) g)
+is($node->safe_psql('postgres', "SELECT (num_of_customers, num_of_orders, total_revenue) = (SELECT count(*)::numeric, sum(g % 7)::numeric, sum((g % 1000) / 8.0) FROM generate_series(1, 1000000) g)
 	FROM customer_segmentation.segment_instances WHERE segment_instance_id = '$id'"), 't', 'a million members: stored');
 cmp_ok($after - $before, '<', 200 * 1024, sprintf 'a million members: %d MB more memory at most', ($after - $before) / 1024);
 cmp_ok(scalar(grep { /^customer_segmentation: evaluating segment $million, \d+ members$/ } keys %seen), '>', 1, 'progress of the evaluation in pg_stat_activity');
