@@ -72,26 +72,37 @@ template <class F> void each_value(const Bitmap &map, F f) {
 			f(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(rest))));
 }
 
+// Calls f(first, last) for each run of set bits. Source: the run extraction of CRoaring's paper (Lemire et al., 2018,
+// "Roaring bitmaps: implementation of an optimized software library"), word by word.
+template <class F> void each_run(const Bitmap &map, F f) {
+	size_t w = 0;
+	uint64_t word = map[0];
+	for (;;) {
+		while (word == 0) {
+			if (++w == kBitmapWords)
+				return;
+			word = map[w];
+		}
+		const size_t first = w * 64 + static_cast<size_t>(std::countr_zero(word));
+		uint64_t filled = word | (word - 1);
+		while (filled == ~UINT64_C(0)) {
+			if (++w == kBitmapWords) {
+				f(first, kValues - 1);
+				return;
+			}
+			filled = map[w];
+		}
+		f(first, w * 64 + static_cast<size_t>(std::countr_one(filled)) - 1);
+		word = filled & (filled + 1);
+	}
+}
+
 void write_runs(Writer &out, const Bitmap &map, uint32_t runs) {
-	uint32_t first = 0;
-	uint32_t last = 0;
-	bool open = false;
-	const auto put = [&] {
+	out.u16(static_cast<uint16_t>(runs));
+	each_run(map, [&](size_t first, size_t last) {
 		out.u16(static_cast<uint16_t>(first));
 		out.u16(static_cast<uint16_t>(last - first));
-	};
-	out.u16(static_cast<uint16_t>(runs));
-	each_value(map, [&](uint32_t v) {
-		if (open && v == last + 1) {
-			last = v;
-			return;
-		}
-		if (open)
-			put();
-		first = last = v;
-		open = true;
 	});
-	put();
 }
 
 void write_container(Writer &out, const Container &c, const Bitmap &map) {
@@ -149,6 +160,18 @@ void read_bitmap(Reader &in, const Container &c, Bitmap &map) {
 		throw Corrupt("the count of a container does not match");
 }
 
+void fill(Bitmap &map, uint32_t first, uint32_t last) {
+	const uint64_t from_first = ~UINT64_C(0) << (first % 64);
+	const uint64_t to_last = ~UINT64_C(0) >> (63 - last % 64);
+	if (first / 64 == last / 64) {
+		map[first / 64] |= from_first & to_last;
+		return;
+	}
+	map[first / 64] |= from_first;
+	std::fill(map.begin() + first / 64 + 1, map.begin() + last / 64, ~UINT64_C(0));
+	map[last / 64] |= to_last;
+}
+
 void read_runs(Reader &in, const Container &c, Bitmap &map) {
 	const uint32_t runs = in.u16();
 	uint32_t count = 0;
@@ -158,8 +181,7 @@ void read_runs(Reader &in, const Container &c, Bitmap &map) {
 		const uint32_t last = first + in.u16();
 		if (first < next || last >= kValues)
 			throw Corrupt("the runs of a container are out of order");
-		for (uint32_t v = first; v <= last; v++)
-			map[v / 64] |= UINT64_C(1) << (v % 64);
+		fill(map, first, last);
 		count += last - first + 1;
 		next = last + 2; // touching runs would be one
 	}
