@@ -123,7 +123,13 @@ INSERT INTO sets_t (customer_identity, instance_created_date, segment_id, segmen
 SELECT customer_segmentation.identities(s) FROM the_last;
 SELECT customer_segmentation.identities(m('l_2'));
 SELECT * FROM customer_segmentation.verify('sets_t');
-DROP TABLE the_last;
+-- Nor does a new beginning give old numbers a meaning.
+CREATE TABLE before AS SELECT m('l_2') AS s;
+TRUNCATE sets_t;
+INSERT INTO sets_t (customer_identity, instance_created_date, segment_id, segment_instance_id) SELECT 'other' || c, '2025-01-01', 'l', 'l_2' FROM generate_series(1, 300000) c;
+SELECT customer_segmentation.identities(s) FROM before;
+SELECT m('l_2') @> s FROM before;
+DROP TABLE the_last, before;
 TRUNCATE sets_t;
 SELECT customer_segmentation.identities(s) FROM stored WHERE i = 's1_1';
 CREATE TABLE "gone" (LIKE customer_segmentation_table) USING customer_segmentation;

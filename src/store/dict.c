@@ -321,9 +321,12 @@ store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 gene
 	read_dict_records(rel, &now);
 	qsort(now.recs, now.n, sizeof(StoreRecord *), record_by_number);
 	d = *dict;
-	if (d == NULL || d->stale || d->relnode != compat_relnumber(rel) ||
-		(now.has_root && d->generation != now.generation) || !is_prefix(d, now.recs, now.n))
-		d = acquire(rel, now.recs, now.n, now.has_root ? now.generation : generation, cxt);
+	/* A copy made while there was no dictionary has no generation: the one that is started now must have its own. */
+	if (now.has_root)
+		generation = now.generation;
+	if (d == NULL || d->stale || d->relnode != compat_relnumber(rel) || d->generation != generation ||
+		!is_prefix(d, now.recs, now.n))
+		d = acquire(rel, now.recs, now.n, generation, cxt);
 	else
 	{
 		for (int i = 0; i < now.n; i++)
