@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -393,6 +394,18 @@ typedef struct Listing
 	bool binary;
 } Listing;
 
+/* Its length in the client's encoding, and it. */
+static void
+send_text(StringInfo out, const char *text, int len)
+{
+	char *converted = pg_server_to_client(text, len);
+
+	if (converted != text)
+		len = (int) strlen(converted);
+	pq_sendint32(out, (uint32) len);
+	pq_sendbytes(out, converted, len);
+}
+
 static void
 list_name(void *arg, const uint8 *text, uint32 len)
 {
@@ -402,7 +415,7 @@ list_name(void *arg, const uint8 *text, uint32 len)
 	l->n++;
 	if (l->binary)
 	{
-		pq_sendcountedtext(l->out, (const char *) text, (int) len, false);
+		send_text(l->out, (const char *) text, (int) len);
 		return;
 	}
 	if (l->n > 1)
@@ -520,7 +533,7 @@ customer_segmentation_set_send(PG_FUNCTION_ARGS)
 
 	initStringInfo(&list);
 	pq_begintypsend(&out);
-	pq_sendcountedtext(&out, name, (int) strlen(name), false);
+	send_text(&out, name, (int) strlen(name));
 	if (list_set(header, &l))
 	{
 		pq_sendint32(&out, (uint32) l.n);
