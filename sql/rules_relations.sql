@@ -72,6 +72,12 @@ SELECT m, same(member(segid(1)), 'SELECT unnest(''' || h || '''::int[])', m) FRO
 INSERT INTO listed VALUES (5);
 SELECT customer_segmentation.run_segment(segid(1), '2025-08-20 12:00+00');
 SELECT same(member(segid(1)), 'SELECT 5', '2025-08-25 10:00+00');
+-- Later in the same period somebody, and then as of an earlier moment of it: what is stored counts, not what was found before.
+TRUNCATE listed;
+SELECT customer_segmentation.run_segment(segid(1), '2025-08-21 20:00+00');
+INSERT INTO listed VALUES (5);
+SELECT customer_segmentation.run_segment(segid(1), '2025-08-21 08:00+00');
+SELECT same(member(segid(1)), 'SELECT 5', m) FROM (VALUES (timestamptz '2025-08-21 19:00+00'), ('2025-08-21 20:00+00'), ('2025-08-25 10:00+00')) AS v (m) ORDER BY m;
 -- Within other rules.
 SELECT same(op('OR', op('NOT', member(segid(1))), act('made_purchase', 'equal', '0')), 'SELECT customer_id FROM customers WHERE customer_id <> 5', '2025-08-25 10:00+00');
 

@@ -95,6 +95,16 @@ SELECT count(*), sum(num_of_customers) FROM customer_segmentation.backfill_segme
 SELECT count(*), sum(num_of_customers) FROM customer_segmentation.backfill_segment('111111111111111111111111', '2024-11-02', '2024-11-04');
 SELECT count(*), sum(num_of_customers) FROM customer_segmentation.backfill_segment('d00000000000000000000003', '2024-11-02', '2024-11-04');
 
+-- A run that found nobody is a run: kept, unless it may be replaced. What a backfill found empty is computed anew.
+CREATE TABLE empty_days (customer_id int, at timestamptz);
+SELECT customer_segmentation.create_segment('Empty', 'SELECT customer_id FROM empty_days WHERE at < customer_segmentation.as_of()', segment_id => 'd00000000000000000000008');
+SELECT num_of_customers, action FROM customer_segmentation.backfill_segment('d00000000000000000000008', '2025-05-10', '2025-05-11');
+SELECT customer_segmentation.run_segment('d00000000000000000000008', '2025-05-10 12:00+00');
+INSERT INTO empty_days VALUES (1, '2025-05-01');
+SELECT substr(segment_instance_id, 25) AS instance, num_of_customers, action FROM customer_segmentation.backfill_segment('d00000000000000000000008', '2025-05-10', '2025-05-12');
+SELECT substr(segment_instance_id, 25) AS instance, num_of_customers, action FROM customer_segmentation.backfill_segment('d00000000000000000000008', '2025-05-10', '2025-05-12', replace_runs => true);
+SELECT substr(segment_instance_id, 25) AS instance, num_of_customers, action FROM customer_segmentation.backfill_segment('d00000000000000000000008', '2025-05-10', '2025-05-10');
+
 -- An error leaves everything as it was.
 SELECT customer_segmentation.create_segment('Fails late', $$SELECT customer_id, 1 / (CASE WHEN customer_segmentation.as_of() < '2025-04-01' THEN 1 ELSE 0 END) FROM shop_customers$$,
 	segment_id => 'd00000000000000000000004');
@@ -153,7 +163,7 @@ SELECT count(customer_segmentation.drop_segment(segment_id, false)) FROM custome
 SELECT customer_segmentation.drop_segment('e00000000000000000000001');
 SELECT count(*) AS marks_left FROM customer_segmentation.segment_instance_mark WHERE relation = 'customer_segmentation_table'::regclass;
 DELETE FROM customer_segmentation_table;
-DROP TABLE own_instances, twins, backfilled, shop_customers, shop_orders CASCADE;
+DROP TABLE own_instances, empty_days, twins, backfilled, shop_customers, shop_orders CASCADE;
 DROP VIEW as_rows;
 SELECT customer_segmentation.set_source('orders', NULL), customer_segmentation.set_source('customers', NULL);
 DROP ROLE regress_cs_keeper, regress_cs_other;

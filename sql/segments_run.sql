@@ -74,6 +74,21 @@ SELECT new_segment(3, 'Nobody', 'SELECT customer_id FROM shop_orders WHERE order
 SELECT customer_segmentation.run_segment(id(3));
 SELECT * FROM stored WHERE s = '3';
 SELECT segment_name, last_run_status, last_instance_id FROM customer_segmentation.segments WHERE segment_id = id(3);
+-- A table that is emptied before what it had out of line is stored: identities and revenues are values by then.
+CREATE TABLE long_ones (who text, revenue numeric);
+ALTER TABLE long_ones ALTER who SET STORAGE EXTERNAL, ALTER revenue SET STORAGE EXTERNAL;
+INSERT INTO long_ones SELECT n || repeat(n::text, 2500), (repeat('7', 6000) || n)::numeric FROM generate_series(1, 3) n;
+CREATE TABLE own_instances (LIKE customer_segmentation_table) USING customer_segmentation;
+CREATE FUNCTION empty_source() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN TRUNCATE public.long_ones; RETURN NULL; END $$;
+CREATE TRIGGER empty_source BEFORE INSERT ON own_instances EXECUTE FUNCTION empty_source();
+SELECT customer_segmentation.create_segment('Long', 'SELECT who, 1, revenue FROM long_ones', schedule => 'manual', segment_id => id(50), relation => 'own_instances');
+SELECT customer_segmentation.run_segment(id(50));
+SELECT left(customer_identity, 3), length(customer_identity), total_revenue % 1000 AS ends, length(total_revenue::text) FROM own_instances ORDER BY 1;
+SELECT count(*) FROM long_ones;
+SELECT customer_segmentation.drop_segment(id(50), false);
+DELETE FROM customer_segmentation.segment_run WHERE segment_id = id(50);
+DROP TABLE long_ones, own_instances;
+DROP FUNCTION empty_source;
 -- Moments that can't be.
 SELECT run_error(1, 'infinity');
 SELECT run_error(1, '10000-01-01');

@@ -34,7 +34,7 @@ CREATE TABLE changes (zone text, around timestamp);
 INSERT INTO changes VALUES ('Europe/Berlin', '2025-03-30'), ('Europe/Berlin', '2025-10-26'), ('America/New_York', '2024-03-10'),
 	('America/New_York', '2024-11-03'), ('Australia/Lord_Howe', '2024-04-07'), ('Australia/Lord_Howe', '2024-10-06'),
 	('America/Sao_Paulo', '2018-02-18'), ('America/Sao_Paulo', '2018-11-04'), ('Pacific/Apia', '2011-12-30'),
-	('Asia/Kathmandu', '2024-02-29'), ('UTC', '2024-12-31'), ('Pacific/Kiritimati', '2024-01-31');
+	('Antarctica/Troll', '2025-03-30'), ('Antarctica/Troll', '2025-10-26'), ('Asia/Kathmandu', '2024-02-29'), ('UTC', '2024-12-31'), ('Pacific/Kiritimati', '2024-01-31');
 CREATE TABLE steps (schedule text, step interval, hours boolean);
 INSERT INTO steps VALUES ('every_hour', '1 hour', true), ('twice_a_day', '12 hours', false), ('once_a_day', '1 day', false),
 	('once_every_other_day', '2 days', false), ('once_a_week', '7 days', false), ('once_a_month', '1 month', false);
@@ -136,6 +136,20 @@ SELECT customer_segmentation.run_segment(lpad('1', 24, '0'), '2025-10-28 07:00+0
 CALL customer_segmentation.run_due_segments('2025-10-28 09:30+00');
 SELECT * FROM stored ORDER BY period;
 SELECT kind, as_of, segment_instance_id, status, rows FROM customer_segmentation.segment_runs WHERE segment_id = lpad('1', 24, '0') AND as_of > '2025-10-27 09:31+00' ORDER BY run_id;
+-- A moment that has not come: refused, by the server's clock, and the schedule goes on.
+SELECT error_of($$SELECT customer_segmentation.run_segment(lpad('1', 24, '0'), '9000-01-01')$$);
+SELECT error_of($$SELECT customer_segmentation.run_segment(lpad('1', 24, '0'), clock_timestamp() + interval '2 days')$$) LIKE '22023%' AS refused;
+CALL customer_segmentation.run_due_segments('9000-01-01');
+SET customer_segmentation.as_of = '9000-01-01';
+SELECT error_of($$SELECT customer_segmentation.run_segment(lpad('1', 24, '0'))$$);
+CALL customer_segmentation.run_due_segments();
+SELECT count(*) FROM customer_segmentation.backfill_segment(lpad('1', 24, '0'), '8999-01-01', '9000-01-01');
+SELECT num_of_customers FROM customer_segmentation.preview_segment('SELECT DISTINCT customer_id FROM shop_orders WHERE ordered_at < customer_segmentation.as_of()');
+RESET customer_segmentation.as_of;
+SELECT period FROM stored ORDER BY period;
+SELECT last_due_at FROM customer_segmentation.segment;
+CALL customer_segmentation.run_due_segments('2025-10-29 09:30+00');
+SELECT period FROM stored ORDER BY period;
 -- Paused: not run. Resumed: the newest.
 SELECT customer_segmentation.alter_segment(lpad('1', 24, '0'), paused => true);
 CALL customer_segmentation.run_due_segments('2025-10-30 10:00+00');

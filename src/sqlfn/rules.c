@@ -202,8 +202,12 @@ customer_segmentation_emptied_at(PG_FUNCTION_ARGS)
 		pg_attribute_aclcheck_all(segment->relation, GetUserId(), ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(segment->relation));
 	catalog_enter(&catalog);
-	if (SPI_execute_with_args("SELECT max(as_of) FROM customer_segmentation.segment_run "
-							  "WHERE segment_id = $1 AND status = 'succeeded' AND rows = 0 AND as_of <= $2",
+	/* The last run of a period tells what is stored of it. */
+	if (SPI_execute_with_args("SELECT max(r.as_of) FROM customer_segmentation.segment_run AS r "
+							  "WHERE r.segment_id = $1 AND r.status = 'succeeded' AND r.rows = 0 AND r.as_of <= $2 "
+							  "AND NOT EXISTS (SELECT FROM customer_segmentation.segment_run AS l "
+							  "WHERE l.segment_id = $1 AND l.segment_instance_id = r.segment_instance_id AND "
+							  "l.status = 'succeeded' AND l.run_id > r.run_id)",
 							  lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the runs of segment \"%s\"", segment->segment_id);
 	found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);

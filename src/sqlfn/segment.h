@@ -49,6 +49,7 @@ extern int64 schedule_last(const Timing *timing, TimestampTz moment);
 extern char *schedule_period(const Timing *timing, TimestampTz moment);
 extern Timestamp schedule_local(const Timing *timing, TimestampTz moment);
 extern void schedule_check_moment(TimestampTz moment); /* 22008 unless it is finite */
+extern void schedule_check_past(TimestampTz moment);   /* and 22023 if the server's clock has not reached it */
 
 /* ---- the catalog (segment_catalog.c) ------------------------------------------------------------------------ */
 

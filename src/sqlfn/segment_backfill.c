@@ -98,7 +98,7 @@ find_periods(Backfill *backfill, TimestampTz start, TimestampTz end)
 	const Timing *timing = &backfill->segment->timing;
 	int64 first = period_number(timing, start);
 	int64 last = period_number(timing, end);
-	TimestampTz now = segment_now();
+	TimestampTz now = Min(segment_now(), GetCurrentTimestamp());
 
 	for (int64 k = schedule_last(timing, start);; k++)
 	{
@@ -127,6 +127,41 @@ static int
 compare_periods(const void *a, const void *b)
 {
 	return strcmp((*(Period *const *) a)->instance_id, (*(Period *const *) b)->instance_id);
+}
+
+/* A period in which a run found nobody has no rows to tell so; the run's record does, while it is kept. */
+static int
+decide_empty(const Segment *segment, Period **by_id, int n_periods, bool replace_runs)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(segment->segment_id)};
+	Catalog catalog;
+	uint64 n;
+	int kept = 0;
+
+	catalog_enter(&catalog);
+	n = catalog_execute("SELECT r.segment_instance_id FROM customer_segmentation.segment_run AS r "
+						"WHERE r.segment_id = $1 AND r.status = 'succeeded' AND r.rows = 0 AND r.kind <> 'backfill' "
+						"AND r.segment_instance_id IS NOT NULL AND NOT EXISTS "
+						"(SELECT FROM customer_segmentation.segment_run AS l WHERE l.segment_id = $1 AND "
+						"l.segment_instance_id = r.segment_instance_id AND l.status = 'succeeded' AND "
+						"l.run_id > r.run_id)",
+						lengthof(types), types, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool isnull;
+		Period key = {.instance_id =
+						  TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull))};
+		Period *wanted = &key;
+		Period **found = bsearch(&wanted, by_id, n_periods, sizeof(Period *), compare_periods);
+
+		if (found == NULL || (*found)->action != ACTION_STORE)
+			continue;
+		(*found)->action = replace_runs ? ACTION_REPLACE : ACTION_KEEP;
+		kept += replace_runs ? 0 : 1;
+	}
+	catalog_leave(&catalog);
+	return kept;
 }
 
 /* What a run stored is the record of what was known then; what a backfill stored can be had again. */
@@ -158,6 +193,7 @@ decide(Backfill *backfill, bool replace_runs)
 		else
 			(*found)->action = ACTION_REPLACE;
 	}
+	kept += decide_empty(backfill->segment, by_id, backfill->n, replace_runs);
 	pfree(by_id);
 	return kept;
 }

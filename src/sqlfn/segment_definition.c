@@ -454,7 +454,7 @@ receive_startup(DestReceiver *self, int operation, TupleDesc desc)
 }
 
 static Datum
-coerce(Coercion *coercion, Datum value)
+convert(Coercion *coercion, Datum value)
 {
 	switch (coercion->path)
 	{
@@ -470,6 +470,18 @@ coerce(Coercion *coercion, Datum value)
 	default:
 		return value;
 	}
+}
+
+/*
+ * Members are read again after the definition's statement has ended, when a table that a value out of line is in may
+ * have been truncated or vacuumed.
+ */
+static Datum
+coerce(int column, Coercion *coercion, Datum value)
+{
+	Datum converted = convert(coercion, value);
+
+	return member_types[column] == INT8OID ? converted : PointerGetDatum(PG_DETOAST_DATUM_PACKED(converted));
 }
 
 /* Shown in the error: what the other columns of the first row without an identity hold. */
@@ -524,7 +536,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	{
 		nulls[i + 1] = slot->tts_isnull[i];
 		if (!nulls[i + 1])
-			values[i + 1] = coerce(&receiver->coercions[i], slot->tts_values[i]);
+			values[i + 1] = coerce(i, &receiver->coercions[i], slot->tts_values[i]);
 	}
 	tuplestore_putvalues(members->store, members->desc, values, nulls);
 	MemoryContextSwitchTo(old);

@@ -407,7 +407,7 @@ customer_segmentation_run_due_segments(PG_FUNCTION_ARGS)
 	check_may_commit(fcinfo);
 	PreventCommandIfReadOnly("run_due_segments()");
 	round.now = PG_ARGISNULL(0) ? segment_now() : PG_GETARG_TIMESTAMPTZ(0);
-	schedule_check_moment(round.now);
+	schedule_check_past(round.now);
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	round.memory = CurrentMemoryContext;

@@ -44,7 +44,6 @@ segment_run(const Segment *segment, Run *run)
 	segment_check_owner_exists(segment);
 	(void) schedule_zone(segment->time_zone);
 	store_check_relation(segment);
-	schedule_check_moment(run->as_of);
 	query = definition_of(segment);
 	run->instance_id = segment_instance_name(segment, run->as_of);
 	members = members_begin();
@@ -118,17 +117,20 @@ customer_segmentation_run_segment(PG_FUNCTION_ARGS)
 {
 	char *id;
 	Segment *segment;
+	TimestampTz as_of;
 	Run run = {0};
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"segment_id\" must not be null")));
 	PreventCommandIfReadOnly("run_segment()");
+	as_of = PG_ARGISNULL(1) ? segment_now() : PG_GETARG_TIMESTAMPTZ(1);
+	schedule_check_past(as_of);
 	id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	segment_check_runner(segment_load(id));
 	segment_lock(id, false, true);
 	segment = segment_load(id);
 	segment_check_runner(segment);
-	run_now(segment, "manual", PG_ARGISNULL(1) ? segment_now() : PG_GETARG_TIMESTAMPTZ(1), &run);
+	run_now(segment, "manual", as_of, &run);
 	PG_RETURN_TEXT_P(cstring_to_text(run.instance_id));
 }
 

@@ -131,6 +131,23 @@ schedule_check_moment(TimestampTz moment)
 				 errdetail("The name of an instance has a year of four digits.")));
 }
 
+/*
+ * By the server's clock, whatever as_of says: a run settles what was due until its moment, so one of next year would
+ * stop the schedule until then.
+ */
+void
+schedule_check_past(TimestampTz moment)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	schedule_check_moment(moment);
+	if (moment > now)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("moment of a run is in the future: %s", timestamptz_to_str(moment)),
+						errdetail("What is stored is who was a member at a moment that has come."),
+						errhint("preview_segment tells who would be a member at a later moment.")));
+}
+
 /* ---- due times ---------------------------------------------------------------------------------------------- */
 
 /* What lies between two due times: months, or microseconds on the local clock. */
@@ -228,9 +245,12 @@ hour_period(TimestampTz moment, pg_tz *zone)
 {
 	TimestampTz hour = moment - ((moment % USECS_PER_HOUR) + USECS_PER_HOUR) % USECS_PER_HOUR;
 	char *name = hour_name(hour, zone, false);
-	bool repeats = strcmp(name, hour_name(hour - USECS_PER_HOUR, zone, false)) == 0 ||
-				   strcmp(name, hour_name(hour + USECS_PER_HOUR, zone, false)) == 0;
+	bool repeats = false;
 
+	/* Clocks go back by an hour, but at Antarctica/Troll by two, and some have by three. */
+	for (int n = 1; n <= 3 && !repeats; n++)
+		repeats = strcmp(name, hour_name(hour - n * USECS_PER_HOUR, zone, false)) == 0 ||
+				  strcmp(name, hour_name(hour + n * USECS_PER_HOUR, zone, false)) == 0;
 	return repeats ? hour_name(hour, zone, true) : name;
 }
 
