@@ -1,4 +1,4 @@
--- What members ordered before a date and after it: by the owner's source of orders, under the caller's eyes.
+-- What members ordered before a date and after it: by the caller's source of orders, under the caller's eyes.
 -- A role of its own, which has set no sources yet.
 CREATE ROLE regress_shop SUPERUSER;
 SET SESSION AUTHORIZATION regress_shop;
@@ -80,7 +80,7 @@ SELECT customer_segmentation.set_source('customers', NULL);
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
 SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10', relation => 'perf')$$);
 
--- A defined segment: its clock, and its owner's source; dates and times without a zone are by that clock.
+-- A defined segment: its clock; dates and times without a zone are by that clock.
 SELECT customer_segmentation.create_segment('Defined', 'SELECT 1::text', segment_id => '5f5f5f5f5f5f5f5f5f5f5f51', time_zone => 'Europe/Berlin', relation => 'perf');
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "local_time", "amount": "amount"}');
 SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '7 days', relation => 'perf')$$,
@@ -98,20 +98,78 @@ CREATE FUNCTION orders_of(segment text DEFAULT '5f5f5f5f5f5f5f5f5f5f5f51') RETUR
 	SELECT string_agg(period || ' ' || orders, ', ' ORDER BY period DESC) FROM customer_segmentation.segment_performance(segment, '2025-03-10 00:00+00', '7 days', relation => 'perf')
 $$;
 SELECT orders_of();
+-- The owner has a source, the caller has none.
 SET ROLE regress_analyst;
 SELECT error_of('SELECT orders_of()');
+SELECT error_of($$SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}')$$);
 RESET ROLE;
 GRANT SELECT (customer_id, ordered_at, amount) ON perf_orders TO regress_analyst;
 SET ROLE regress_analyst;
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
 SELECT orders_of();
--- A segment that is not defined has no owner: the caller's own source counts.
-SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f52')$$);
+-- A segment that nobody has defined is no different.
+SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f52');
+-- A source is no privilege.
 RESET ROLE;
+REVOKE SELECT (amount) ON perf_orders FROM regress_analyst;
+SET ROLE regress_analyst;
+SELECT error_of('SELECT orders_of()');
+RESET ROLE;
+GRANT SELECT (amount) ON perf_orders TO regress_analyst;
 ALTER TABLE perf_orders ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON perf_orders USING (customer_id < 20);
 SET ROLE regress_analyst;
 SELECT orders_of();
+SELECT customer_segmentation.set_source('orders', NULL);
 RESET ROLE;
+
+-- The owner of a segment can't choose what others execute: sources that are views with functions in them.
+CREATE ROLE regress_evil;
+GRANT SELECT, INSERT, DELETE ON perf TO regress_evil;
+CREATE SCHEMA evil AUTHORIZATION regress_evil;
+SET ROLE regress_evil;
+CREATE FUNCTION evil.rise() RETURNS numeric LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'regress_evil' THEN
+		RAISE NOTICE 'executed as %', current_user;
+	END IF;
+	IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+		ALTER ROLE regress_evil SUPERUSER;
+	END IF;
+	RETURN 1;
+END $$;
+CREATE VIEW evil.orders AS SELECT 'c1@example.com' AS email, '1' AS customer_id, timestamptz '2025-03-11 00:00+00' AS at, evil.rise() AS amount;
+CREATE VIEW evil.customers AS SELECT evil.rise()::text AS customer_id, 'c1@example.com' AS email;
+SELECT customer_segmentation.set_source('orders', 'evil.orders', '{"customer_id": "customer_id", "email": "email", "time": "at", "amount": "amount"}');
+SELECT customer_segmentation.set_source('customers', 'evil.customers', '{"customer_id": "customer_id", "email": "email"}');
+SELECT customer_segmentation.create_segment('Bait', $$SELECT 'c1@example.com'$$, segment_by => 'email', segment_id => '5f5f5f5f5f5f5f5f5f5f5f53', relation => 'perf');
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
+GRANT SELECT ON evil.orders, evil.customers TO PUBLIC;
+-- It works, for the owner and as the owner.
+SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53');
+RESET ROLE;
+-- A superuser without sources, with another source, and with one that the owner's customers would complete; and anybody.
+SELECT customer_segmentation.set_source('orders', NULL);
+SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53')$$);
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"email": "email", "time": "ordered_at", "amount": "amount"}');
+SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53');
+SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
+SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53')$$);
+SET ROLE regress_analyst;
+SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53')$$);
+RESET ROLE;
+-- Nor by giving the segment away: its owner is who asks, but the sources stay behind.
+SELECT customer_segmentation.alter_segment('5f5f5f5f5f5f5f5f5f5f5f53', owner => 'regress_shop');
+SELECT error_of($$SELECT orders_of('5f5f5f5f5f5f5f5f5f5f5f53')$$);
+SELECT rolsuper FROM pg_roles WHERE rolname = 'regress_evil';
+SELECT customer_segmentation.drop_segment('5f5f5f5f5f5f5f5f5f5f5f53');
+SET ROLE regress_evil;
+SELECT customer_segmentation.set_source('orders', NULL), customer_segmentation.set_source('customers', NULL);
+RESET ROLE;
+SET client_min_messages = warning;
+DROP SCHEMA evil CASCADE;
+RESET client_min_messages;
+
 SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f59', '2025-03-10', relation => 'perf')$$);
 SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10', '-1 day', relation => 'perf')$$);
 SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', 'infinity', relation => 'perf')$$);
@@ -120,7 +178,7 @@ SELECT customer_segmentation.set_source('orders', NULL);
 SELECT customer_segmentation.drop_segment('5f5f5f5f5f5f5f5f5f5f5f51');
 DROP FUNCTION orders_of, same, twin_performance;
 DROP TABLE perf, perf_orders, perf_customers;
-DROP ROLE regress_analyst;
+DROP ROLE regress_analyst, regress_evil;
 RESET customer_segmentation.as_of;
 RESET DateStyle;
 RESET TimeZone;

@@ -3,7 +3,8 @@
  *    segment_performance: what a segment's members ordered before a date and after it.
  *
  * The members are known from instances; the orders are a user's table, which set_source names. One query reads both, as
- * the caller and with the caller's privileges and policies. Nothing of its text comes from an argument: relations and
+ * the caller and with the caller's privileges and policies, from what the caller has named: a source may be a view, and
+ * its functions run with the rights of whoever reads it. Nothing of the text comes from an argument: relations and
  * columns are the catalog's names, quoted, and everything else is a parameter.
  */
 #include "sqlfn/answers.h"
@@ -52,21 +53,20 @@ typedef struct Performance
 
 /* ---- sources ------------------------------------------------------------------------------------------------ */
 
-/* The owner's source of orders, or the caller's where the owner has none or the segment is not defined here. */
+/*
+ * The caller's sources, whoever owns the segment. The owner's would let the owner choose what the caller executes, and
+ * a superuser would execute it as one.
+ */
 static void
 load_source(Performance *p)
 {
-	if (p->definition && OidIsValid(p->definition->owner))
-		rules_load_sources(p->definition->owner, &p->schema);
-	if (p->schema.relation[CSEG_SOURCE_ORDERS] == NULL)
-	{
-		memset(&p->schema, 0, sizeof(p->schema));
-		rules_load_sources(GetUserId(), &p->schema);
-	}
+	rules_load_sources(GetUserId(), &p->schema);
 	if (p->schema.relation[CSEG_SOURCE_ORDERS] == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("source \"orders\" is not set"),
-				 errdetail("Neither the segment's owner nor you have said where the orders are."),
+				 errdetail(
+					 "You have not said where the orders are. Sources of others, such as the segment's owner, are not "
+					 "read."),
 				 errhint("Call customer_segmentation.set_source('orders', 'your_orders', '{\"customer_id\": \"...\", "
 						 "\"time\": \"...\", \"amount\": \"...\"}').")));
 }
