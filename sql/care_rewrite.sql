@@ -122,8 +122,12 @@ SELECT customer_identity FROM care_one;
 SELECT * FROM customer_segmentation.verify('care_one');
 -- Errors of runs don't keep it, nor do statistics of a parent table.
 INSERT INTO customer_segmentation.segment_run (segment_id, kind, as_of, started_at, status, error, run_by)
-VALUES ('x', 'manual', '2025-01-01', '2025-01-01', 'failed', 'customer "next" twice', 'me');
+VALUES ('x', 'manual', '2025-01-01', '2025-01-01', 'failed', 'customer "next" twice, nextly, a.b+c@x.y and a-b+c@x.y', 'me');
 SELECT * FROM customer_segmentation.erase_customer('next', 'care_one');
+SELECT error FROM customer_segmentation.segment_run WHERE segment_id = 'x';
+-- The segment is gone: its runs are cleaned with the extension's own table. Nobody gets at others' by a table of one's own.
+SELECT * FROM customer_segmentation.erase_customer('next');
+SELECT * FROM customer_segmentation.erase_customer('a.b+c@x.y');
 SELECT error FROM customer_segmentation.segment_run WHERE segment_id = 'x';
 DELETE FROM customer_segmentation.segment_run WHERE segment_id = 'x';
 -- In a transaction that is taken back, nothing happened.

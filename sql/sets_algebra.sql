@@ -82,6 +82,8 @@ SELECT 'sets_t:{a,NULL}'::customer_segmentation.customer_set;
 SELECT 'sets_t:{{a},{b}}'::customer_segmentation.customer_set;
 SELECT 'no_such_table:{a}'::customer_segmentation.customer_set;
 SELECT m('s1_1') @> 'user1@example.com';
+SELECT 'sets_t:#1:3a300000'::customer_segmentation.customer_set;
+SELECT 'sets_t:#1:xyz'::customer_segmentation.customer_set;
 -- Binary, through COPY.
 SELECT customer_segmentation.customer_set_send(customer_segmentation.members('s_1', '"odd:{name"'));
 

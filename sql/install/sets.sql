@@ -1,29 +1,29 @@
 -- customer_set: a set of customers of one table, and its algebra.
 --
 -- Operators are created where the two relations are, so that they are found; everything else is in the extension's
--- schema.
+-- schema. What may look into the table is not for parallel workers: it can be a temporary one.
 
 CREATE TYPE customer_segmentation.customer_set;
 
 CREATE FUNCTION customer_segmentation.customer_set_in(cstring)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_in'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.customer_set_out(customer_segmentation.customer_set)
 RETURNS cstring
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_out'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.customer_set_recv(internal)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_recv'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.customer_set_send(customer_segmentation.customer_set)
 RETURNS bytea
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_send'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE TYPE customer_segmentation.customer_set (
 	INPUT = customer_segmentation.customer_set_in,
@@ -44,7 +44,7 @@ CREATE FUNCTION customer_segmentation.members(
 	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_members'
-LANGUAGE C STABLE STRICT PARALLEL SAFE
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION customer_segmentation.members(text, regclass) IS 'the customers of an instance, as a set';
@@ -52,7 +52,7 @@ COMMENT ON FUNCTION customer_segmentation.members(text, regclass) IS 'the custom
 CREATE FUNCTION customer_segmentation.identities(customer_segmentation.customer_set)
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'customer_segmentation_identities'
-LANGUAGE C STABLE STRICT PARALLEL SAFE
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION customer_segmentation.identities(customer_segmentation.customer_set) IS 'the customers of a set';
@@ -60,7 +60,7 @@ COMMENT ON FUNCTION customer_segmentation.identities(customer_segmentation.custo
 CREATE FUNCTION customer_segmentation.cardinality(customer_segmentation.customer_set)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_cardinality'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.cardinality(customer_segmentation.customer_set)
 IS 'how many customers are in a set';
@@ -70,7 +70,7 @@ IS 'how many customers are in a set';
 CREATE FUNCTION customer_segmentation.set_and(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_and'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.set_and(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in both sets';
@@ -78,7 +78,7 @@ IS 'customers in both sets';
 CREATE FUNCTION customer_segmentation.set_or(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_or'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.set_or(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in either set';
@@ -86,7 +86,7 @@ IS 'customers in either set';
 CREATE FUNCTION customer_segmentation.set_except(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_except'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.set_except(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in the first set and not in the second';
@@ -94,7 +94,7 @@ IS 'customers in the first set and not in the second';
 CREATE FUNCTION customer_segmentation.set_xor(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_xor'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.set_xor(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in exactly one of the sets';
@@ -102,17 +102,17 @@ IS 'customers in exactly one of the sets';
 CREATE FUNCTION customer_segmentation.set_equal(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_equal'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.set_not_equal(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_not_equal'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_contains'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'are all customers of the second set in the first?';
@@ -120,7 +120,7 @@ IS 'are all customers of the second set in the first?';
 CREATE FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_contains_identity'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, text)
 IS 'is the customer in the set?';
@@ -128,7 +128,7 @@ IS 'is the customer in the set?';
 CREATE FUNCTION customer_segmentation.contained(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_contained'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.contained(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'are all customers of the first set in the second?';
@@ -136,7 +136,7 @@ IS 'are all customers of the first set in the second?';
 CREATE FUNCTION customer_segmentation.overlaps(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_overlaps'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.overlaps(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'is any customer in both sets?';
@@ -189,12 +189,12 @@ CREATE OPERATOR @extschema@.&& (
 CREATE FUNCTION customer_segmentation.customer_set_hash(customer_segmentation.customer_set)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_hash'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION customer_segmentation.customer_set_hash_extended(customer_segmentation.customer_set, bigint)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_hash_extended'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE OPERATOR CLASS customer_segmentation.customer_set_hash_ops
 DEFAULT FOR TYPE customer_segmentation.customer_set USING hash AS
@@ -260,7 +260,7 @@ IS 'customers in all of the sets';
 CREATE FUNCTION customer_segmentation.to_roaring(customer_segmentation.customer_set)
 RETURNS bytea
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_to_roaring'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.to_roaring(customer_segmentation.customer_set)
 IS 'the numbers of a set''s customers as a portable Roaring bitmap';
@@ -268,7 +268,7 @@ IS 'the numbers of a set''s customers as a portable Roaring bitmap';
 CREATE FUNCTION customer_segmentation.from_roaring(bytea)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_from_roaring'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.from_roaring(bytea)
 IS 'the set of the customers of the extension''s table that a portable Roaring bitmap numbers';
@@ -276,7 +276,7 @@ IS 'the set of the customers of the extension''s table that a portable Roaring b
 CREATE FUNCTION customer_segmentation.from_roaring(bytea, relation regclass)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_from_roaring'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.from_roaring(bytea, regclass)
 IS 'the set of the customers of a table that a portable Roaring bitmap numbers';

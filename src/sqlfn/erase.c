@@ -115,18 +115,30 @@ with_parents(Oid relid)
 
 /* ---- runs ------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Errors of the runs of segments that store into the table; for the extension's own table also those of segments that
+ * are gone. Whole words alone: what looks like a part of a longer one is something else.
+ */
 static void
-clean_errors(Datum identity)
+clean_errors(Oid relid, Datum identity)
 {
-	Oid type = TEXTOID;
+	Oid types[] = {TEXTOID, OIDOID, BOOLOID, INT4OID};
+	Datum values[] = {identity, ObjectIdGetDatum(relid), BoolGetDatum(store_is_shared(relid)),
+					  Int32GetDatum(RUN_ERROR_BYTES)};
 	Catalog catalog;
 
 	if (VARSIZE_ANY_EXHDR(DatumGetPointer(identity)) == 0)
 		return;
 	catalog_enter(&catalog);
-	catalog_execute("UPDATE customer_segmentation.segment_run SET error = replace(error, $1, '(erased)') "
-					"WHERE position($1 IN error) > 0",
-					1, &type, &identity, NULL);
+	catalog_execute(
+		"UPDATE customer_segmentation.segment_run AS r SET error = left(regexp_replace(error, "
+		"'(^|[^[:alnum:]])' || regexp_replace($1, '([^[:alnum:]])', E'\\\\\\\\\\\\1', 'g') || '(?![[:alnum:]])', "
+		"E'\\\\1(erased)', 'g'), $4) "
+		"WHERE position($1 IN error) > 0 AND "
+		"(EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id AND s.relation = "
+		"$2) "
+		"OR $3 AND NOT EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id))",
+		lengthof(types), types, values, NULL);
 	catalog_leave(&catalog);
 }
 
@@ -154,7 +166,7 @@ customer_segmentation_erase_customer(PG_FUNCTION_ARGS)
 	am_forget_identity(rel, identity);
 	foreach (lc, with_parents(relid))
 		remove_statistics(lfirst_oid(lc));
-	clean_errors(PointerGetDatum(identity));
+	clean_errors(relid, PointerGetDatum(identity));
 	table_close(rel, NoLock);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, counts, nulls)));
 }

@@ -118,6 +118,9 @@ extern void segment_unlock_session(const char *segment_id);
 
 /* ---- run records -------------------------------------------------------------------------------------------- */
 
+/* Longer messages are cut. */
+#define RUN_ERROR_BYTES 4096
+
 typedef struct Run
 {
 	int64 run_id;

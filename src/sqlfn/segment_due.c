@@ -26,8 +26,6 @@ PG_FUNCTION_INFO_V1(customer_segmentation_run_due_segments);
 int segment_run_attempts = 3;
 int segment_run_history = 90 * 24 * 60;
 
-#define ERROR_BYTES 4096
-
 typedef enum Outcome
 {
 	NOT_DUE,
@@ -277,7 +275,7 @@ error_text(const ErrorData *error)
 		text = psprintf("%s\nDETAIL:  %s", text, error->detail);
 	if (error->hint)
 		text = psprintf("%s\nHINT:  %s", text, error->hint);
-	text[pg_mbcliplen(text, (int) strlen(text), ERROR_BYTES)] = '\0';
+	text[pg_mbcliplen(text, (int) strlen(text), RUN_ERROR_BYTES)] = '\0';
 	return text;
 }
 

@@ -332,6 +332,56 @@ table_named(const char *name)
 	return DatumGetObjectId(DirectFunctionCall1(regclassin, CStringGetDatum(name)));
 }
 
+static bool
+is_table_of_ours(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
+
+	if (rel)
+		relation_close(rel, NoLock);
+	return ours;
+}
+
+/* Is the set of the present state of a table of ours? *next: the number that the table gives out next. */
+static bool
+is_current(const SetHeader *header, uint32 *next)
+{
+	AnswerTable table;
+	bool current;
+
+	if (!is_table_of_ours(header->relid))
+		return false;
+	answers_open(&table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	current = header->generation == table.reader->view->generation;
+	*next = cseg_dict_next(table.reader->dict->dict);
+	answers_close(&table);
+	return current;
+}
+
+/* Numbers from outside: a sound bitmap, and of the present state none that the table has not given out yet. */
+static void
+check_numbers(const SetHeader *header, int sqlstate)
+{
+	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
+	uint32 limit = CSEG_MAX_ORDINAL + 1;
+	uint32 next;
+	CsegSet *set;
+	CsegError err;
+
+	if (is_current(header, &next))
+		limit = next;
+	if (cseg_set_from_roaring(&set, payload(header), payload_len(header), limit, &err) == CSEG_OK)
+	{
+		store_owner_set(owner, set);
+		return;
+	}
+	if (err.code != CSEG_CORRUPT)
+		store_core_error(&err, NULL);
+	ereport(ERROR, (errcode(sqlstate), errmsg("malformed customer set"), errdetail("Its numbers: %s.", err.msg),
+					errhint("Write identities instead: relation:{\"a\",\"b\"}.")));
+}
+
 /* What follows "relation:#". */
 static Datum
 numbers_in(Oid relid, const char *numbers, const char *input)
@@ -349,7 +399,7 @@ numbers_in(Oid relid, const char *numbers, const char *input)
 		malformed(input);
 	header = form(relid, (uint32) generation, SET_ORDINALS, len / 2);
 	hex_decode(end, len, (char *) header + SET_HEADER_BYTES);
-	(void) load_ordinals(header);
+	check_numbers(header, ERRCODE_INVALID_TEXT_REPRESENTATION);
 	return PointerGetDatum(header);
 }
 
@@ -436,27 +486,6 @@ list_identity(void *arg, const text *identity)
 	list_name(arg, (const uint8 *) VARDATA_ANY(identity), (uint32) VARSIZE_ANY_EXHDR(identity));
 }
 
-/* Is there a table of ours of that OID, in whose present state the numbers mean somebody? */
-static bool
-has_identities(const SetHeader *header, const SetValue *value)
-{
-	Relation rel = try_relation_open(header->relid, AccessShareLock);
-	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
-	AnswerTable table;
-	bool current;
-
-	if (rel)
-		relation_close(rel, NoLock);
-	if (cseg_set_count(value->set) == 0)
-		return true;
-	if (!ours)
-		return false;
-	answers_open(&table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	current = header->generation == table.reader->view->generation;
-	answers_close(&table);
-	return current;
-}
-
 /* Lists the identities; false, and nothing, where the set is of a former state of its table. */
 static bool
 list_set(const SetHeader *header, Listing *l)
@@ -464,6 +493,7 @@ list_set(const SetHeader *header, Listing *l)
 	SetValue *value;
 	AnswerTable table;
 	uint32 container = 0;
+	uint32 next;
 	const uint64 *bits;
 
 	if (header->form == SET_NAMES)
@@ -472,10 +502,10 @@ list_set(const SetHeader *header, Listing *l)
 		return true;
 	}
 	value = load_ordinals(header);
-	if (!has_identities(header, value))
-		return false;
 	if (cseg_set_count(value->set) == 0)
 		return true;
+	if (!is_current(header, &next))
+		return false;
 	answers_open(&table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
 	for (; (bits = cseg_set_from(value->set, &container)) != NULL; container++)
 		answers_each_known(&table, container, bits, list_identity, l);
@@ -566,7 +596,7 @@ receive_numbers(StringInfo in, Oid relid)
 	SetHeader *header = form(relid, generation, SET_ORDINALS, (size_t) len);
 
 	memcpy((char *) header + SET_HEADER_BYTES, pq_getmsgbytes(in, len), (size_t) len);
-	(void) load_ordinals(header);
+	check_numbers(header, ERRCODE_INVALID_BINARY_REPRESENTATION);
 	return PointerGetDatum(header);
 }
 

@@ -67,6 +67,7 @@ cmp_ok(in_statistics($ID), '>', 0, 'before: in column statistics');
 is($node->safe_psql('postgres', "SELECT * FROM customer_segmentation.erase_customer('$ID', 's')"), '3|3', 'the receipt');
 is($node->safe_psql('postgres', "SELECT * FROM customer_segmentation.erase_customer('$MAIL', 's')"), '3|3', 'of an address');
 is($node->safe_psql('postgres', "SELECT * FROM customer_segmentation.erase_customer('$ID', 'part')"), '3|3', 'of a partition');
+is($node->safe_psql('postgres', "SELECT * FROM customer_segmentation.erase_customer('$ID')"), '0|0', "of the extension's table");
 $node->safe_psql('postgres', "DELETE FROM twin WHERE customer_identity IN ('$ID', '$MAIL')");
 sound($node, 'the others are as they were');
 is(in_statistics($ID), '0', 'statistics are clean');
