@@ -184,7 +184,7 @@ SELECT * FROM three_ways_of(ARRAY[
 	'SELECT count(*) FROM @ WHERE total_revenue > 2.5::float8',
 	'SELECT count(*) FROM @ WHERE customer_identity LIKE ''c1%''',
 	'SELECT count(*) FROM @ WHERE customer_identity = ''c1'' OR num_of_orders = 3',
-	'SELECT count(*) FROM @ WHERE ctid IS NOT NULL',
+	'SELECT count(*) FROM @ WHERE ctid <> ''(0,0)''',
 	'SELECT tableoid::regclass IS NOT NULL, count(*) FROM @ GROUP BY 1',
 	'SELECT count(@) FROM @',
 	'SELECT string_agg(DISTINCT segment_id, '','' ORDER BY segment_id) FROM @',

@@ -109,7 +109,9 @@ SELECT * FROM look();
 SELECT on_both($$UPDATE @ SET num_of_orders = 6 WHERE num_of_orders = 2$$) \gexec
 SELECT * FROM look();
 RESET customer_segmentation.cell_cache;
+\set VERBOSITY sqlstate
 SET customer_segmentation.cell_cache = -1;
+\set VERBOSITY default
 SELECT * FROM look();
 SELECT * FROM compare_twin();
 

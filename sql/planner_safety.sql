@@ -17,7 +17,7 @@ SELECT twin('SELECT count(*) FROM @ WHERE customer_identity = ''customer3'' AND 
 SELECT count(*) FROM t WHERE leak(segment_id) AND segment_instance_id = 'segment2_5';
 SELECT count(*) FROM t WHERE leak(segment_id) AND segment_id <> 'segment1';
 -- Planning does not evaluate what leaks on what is hidden, also for estimates.
-EXPLAIN (COSTS OFF) SELECT 1 FROM t WHERE leak(segment_name) AND segment_id = 'segment2';
+EXPLAIN (COSTS OFF) SELECT 1 FROM t WHERE leak(segment_name) AND segment_id = 'segment2' \g /dev/null
 RESET ROLE;
 SELECT on_both('ALTER TABLE @ DISABLE ROW LEVEL SECURITY') \gexec
 
