@@ -83,6 +83,15 @@ SELECT count(*) FROM customer_segmentation.segment_instances WHERE segment_id LI
 SELECT s.segment_id, b.num_of_customers, b.action FROM customer_segmentation.segments s, customer_segmentation.backfill_segment(s.segment_id, '2025-05-01', '2025-05-01', allow_current_state => true) b
 WHERE s.segment_id LIKE 'd0000%' ORDER BY 1;
 SELECT segment_name, backfilled, current_state FROM customer_segmentation.segment_instances WHERE segment_id LIKE 'd0000%' ORDER BY 1;
+-- A run of a period that has ended is marked as well, but as a run's: a backfill keeps it. A run of today is not, nor one that asks for its moment.
+SELECT count(customer_segmentation.run_segment(segment_id, m)) FROM customer_segmentation.segments, unnest(ARRAY['2025-05-02 12:00+00', clock_timestamp()]) m WHERE segment_id LIKE 'd0000%';
+SELECT customer_segmentation.run_segment(repeat('1a', 12), '2025-05-02 12:00+00');
+SELECT segment_name, instance_created_date < '2025-06-01' AS past, backfilled, current_state FROM customer_segmentation.segment_instances
+WHERE (segment_id LIKE 'd0000%' OR segment_instance_id = repeat('1a', 12) || '_2025_05_02') AND instance_created_date > '2025-05-02' AND (segment_id LIKE 'd%' OR instance_created_date < '2025-05-03')
+ORDER BY segment_name COLLATE "C", instance_created_date;
+SELECT customer_segmentation.pin_instance('d00000000000000000000001_2025_05_02'), customer_segmentation.pin_instance('d00000000000000000000001_2025_05_02', false);
+SELECT pinned, backfilled, current_state FROM customer_segmentation.segment_instances WHERE segment_instance_id = 'd00000000000000000000001_2025_05_02';
+SELECT substr(segment_instance_id, 25) AS instance, action FROM customer_segmentation.backfill_segment('d00000000000000000000001', '2025-05-02', '2025-05-03', allow_current_state => true);
 -- Who was in another segment is not known where that has no instance of the time.
 SELECT customer_segmentation.create_segment('Not twice', '{"type":"AND","filters":[{"type":"user_action","definition":{"action":{"type":"made_purchase","comparator":"greater_than","value":0},"time":{"comparator":"over_all_time"}}},{"type":"segment_relation","definition":{"property":{"value":"111111111111111111111111","comparator":"is_not"}}}]}'::jsonb
 	, segment_id => 'd00000000000000000000003')
@@ -157,6 +166,14 @@ SELECT count(*) FROM own_instances WHERE segment_id = 'e00000000000000000000001'
 GRANT SELECT ON shop_orders TO regress_cs_keeper;
 REVOKE DELETE ON own_instances FROM regress_cs_keeper;
 SELECT error_of($$SELECT customer_segmentation.backfill_segment('e00000000000000000000001', '2025-05-01', '2025-05-02')$$);
+GRANT DELETE ON own_instances TO regress_cs_keeper;
+-- Rows are searched for before they are deleted.
+REVOKE SELECT ON own_instances FROM regress_cs_keeper;
+SELECT error_of($$SELECT customer_segmentation.run_segment('e00000000000000000000001', '2025-05-01')$$);
+SET ROLE regress_cs_keeper;
+SELECT error_of($$SELECT customer_segmentation.create_segment('Unread', 'SELECT 1', relation => 'public.own_instances')$$);
+RESET ROLE;
+GRANT SELECT ON own_instances TO regress_cs_keeper;
 
 SELECT customer_segmentation.drop_segment('d00000000000000000000003', keep_instances => false);
 SELECT count(customer_segmentation.drop_segment(segment_id, false)) FROM customer_segmentation.segments WHERE segment_id NOT LIKE 'e0%';

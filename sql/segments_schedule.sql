@@ -165,6 +165,19 @@ SELECT customer_segmentation.alter_segment(lpad('1', 24, '0'), schedule => 'manu
 CALL customer_segmentation.run_due_segments('2025-12-03 12:00+00');
 SELECT period FROM stored ORDER BY period;
 
+-- Of the present: what is run late is marked so. It is not late before the next is due, even if a day has ended since.
+SET customer_segmentation.as_of = '2025-12-01 10:00+00';
+SELECT customer_segmentation.create_segment('Of the present', 'SELECT customer_id FROM shop_orders WHERE customer_id < 4', schedule => 'once_a_week', segment_id => lpad('7', 24, '0'));
+RESET customer_segmentation.as_of;
+CALL customer_segmentation.run_due_segments('2025-12-01 10:00+00');
+SELECT period, backfilled, current_state FROM stored JOIN customer_segmentation.segment_instances USING (instance_created_date) WHERE s = '7';
+SELECT set_config('customer_segmentation.as_of', (date_trunc('day', clock_timestamp()) - interval '1 minute')::text, false) IS NOT NULL AS set;
+SELECT customer_segmentation.create_segment('Minutes ago', 'SELECT customer_id FROM shop_orders WHERE customer_id < 4', schedule => 'once_a_week', segment_id => lpad('8', 24, '0'));
+CALL customer_segmentation.run_due_segments();
+RESET customer_segmentation.as_of;
+SELECT num_of_customers, backfilled, current_state FROM customer_segmentation.segment_instances WHERE segment_id = lpad('8', 24, '0');
+SELECT customer_segmentation.drop_segment(lpad(n, 24, '0'), false) FROM unnest('{7,8}'::text[]) n;
+
 -- It commits, so it needs to be by itself; and a clock.
 BEGIN;
 CALL customer_segmentation.run_due_segments('2025-11-02 12:00+00');

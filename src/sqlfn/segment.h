@@ -115,6 +115,9 @@ extern void segment_check_owner_exists(const Segment *segment);
 /* Runs of one segment take turns. A session's lock outlives transactions; waits only if told to. */
 extern bool segment_lock(const char *segment_id, bool session, bool wait);
 extern void segment_unlock_session(const char *segment_id);
+/* For changes of what segments refer to; after the segment's own lock. */
+extern void segment_lock_references(void);
+extern void segment_check_current(const char *segment_id);
 
 /* ---- run records -------------------------------------------------------------------------------------------- */
 
@@ -158,8 +161,8 @@ typedef struct StoredInstance
 	int64 rows;
 } StoredInstance;
 
-/* Notes how an instance came about: by a backfill, and with what of today's state. */
-extern void mark_instance(const Segment *segment, const char *instance_id, bool backfilled, const char *current_state);
+/* Note how an instance came about: by a run or by a backfill, and with what of today's state, or NULL. */
+extern void mark_run(const Segment *segment, const char *instance_id, const char *current_state);
 extern void mark_backfilled(const Segment *segment, char **instance_ids, int n, const char *current_state);
 extern void mark_pinned(Oid relation, const char *instance_id, bool pinned);
 extern void marks_remove(Oid relation, char **instance_ids, int n);

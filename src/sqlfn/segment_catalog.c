@@ -531,6 +531,28 @@ segment_unlock_session(const char *segment_id)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
+/* Which segments refer to which: whoever changes that knows all of it, until the end of the transaction. */
+void
+segment_lock_references(void)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, catalog_table(), 0, 1);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* Where one snapshot serves the whole transaction, the lock may have come too late for it: 40001 then. */
+void
+segment_check_current(const char *segment_id)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(segment_id)};
+
+	if (IsolationUsesXactSnapshot())
+		execute_once("SELECT FROM customer_segmentation.segment WHERE segment_id = $1 FOR SHARE", lengthof(types),
+					 types, values, NULL);
+}
+
 /* ---- run records -------------------------------------------------------------------------------------------- */
 
 static char *

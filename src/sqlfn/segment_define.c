@@ -109,6 +109,7 @@ check_cycle(const Segment *segment, List *depends_on, List **seen)
 		if (known)
 			continue;
 		*seen = lappend(*seen, id);
+		segment_check_current(id);
 		other = segment_find(id);
 		if (other)
 			check_cycle(segment, other->depends_on, seen);
@@ -127,6 +128,7 @@ check_definition(Segment *segment)
 		definition_check(segment);
 		return;
 	}
+	segment_lock_references();
 	query = definition_of(segment);
 	segment->query = NULL;
 	segment->undated = query->current_state;
@@ -271,6 +273,7 @@ customer_segmentation_drop_segment(PG_FUNCTION_ARGS)
 	segment_lock(id, false, true);
 	segment = segment_load(id);
 	segment_check_owner(segment);
+	segment_lock_references();
 	segment_check_unused(segment);
 	if (!PG_GETARG_BOOL(1))
 	{

@@ -34,20 +34,23 @@ text_array(char **texts, int n)
 
 /* A run takes back what a backfill had marked; a pin stays. */
 void
-mark_instance(const Segment *segment, const char *instance_id, bool backfilled, const char *current_state)
+mark_run(const Segment *segment, const char *instance_id, const char *current_state)
 {
-	Oid types[] = {OIDOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(segment->relation), CStringGetTextDatum(instance_id)};
-	char *id = unconstify(char *, instance_id);
+	Oid types[] = {OIDOID, TEXTOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(segment->relation), CStringGetTextDatum(instance_id),
+					  current_state ? CStringGetTextDatum(current_state) : (Datum) 0};
 
-	if (backfilled || current_state)
-		mark_backfilled(segment, &id, 1, current_state);
+	if (current_state)
+		execute("INSERT INTO customer_segmentation.segment_instance_mark (relation, segment_instance_id, "
+				"current_state) VALUES ($1, $2, $3) "
+				"ON CONFLICT (relation, segment_instance_id) DO UPDATE SET backfilled = false, current_state = $3",
+				lengthof(types), types, values, NULL);
 	else
 		execute("WITH gone AS (DELETE FROM customer_segmentation.segment_instance_mark WHERE relation = $1 AND "
 				"segment_instance_id = $2 AND NOT pinned) "
 				"UPDATE customer_segmentation.segment_instance_mark SET backfilled = false, current_state = NULL "
 				"WHERE relation = $1 AND segment_instance_id = $2 AND pinned",
-				lengthof(types), types, values, NULL);
+				2, types, values, NULL);
 }
 
 void
@@ -76,9 +79,9 @@ mark_pinned(Oid relation, const char *instance_id, bool pinned)
 				lengthof(types), types, values, NULL);
 	else
 		execute("WITH gone AS (DELETE FROM customer_segmentation.segment_instance_mark WHERE relation = $1 AND "
-				"segment_instance_id = $2 AND NOT backfilled) "
+				"segment_instance_id = $2 AND NOT backfilled AND current_state IS NULL) "
 				"UPDATE customer_segmentation.segment_instance_mark SET pinned = false "
-				"WHERE relation = $1 AND segment_instance_id = $2 AND backfilled",
+				"WHERE relation = $1 AND segment_instance_id = $2 AND (backfilled OR current_state IS NOT NULL)",
 				lengthof(types), types, values, NULL);
 }
 

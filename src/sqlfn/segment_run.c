@@ -35,6 +35,21 @@ segment_is_due(const Segment *segment, TimestampTz moment, TimestampTz *due)
 	return k >= 0 && *due > segment->last_due_at;
 }
 
+/*
+ * Would a definition of the present tell a lie about the run's moment? A run by hand is for its period; one that was
+ * due is the newest until the next is due, even if it crosses the end of a period by minutes.
+ */
+static bool
+is_belated(const Segment *segment, const Run *run)
+{
+	const Timing *timing = &segment->timing;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (strcmp(run->kind, "manual") == 0)
+		return strcmp(schedule_period(timing, run->as_of), schedule_period(timing, now)) != 0;
+	return schedule_due(timing, schedule_last(timing, run->as_of) + 1) <= now;
+}
+
 void
 segment_run(const Segment *segment, Run *run)
 {
@@ -51,7 +66,8 @@ segment_run(const Segment *segment, Run *run)
 	store_instances(segment, members, &run->as_of, &run->instance_id, 1);
 	run->rows = members->rows;
 	members_end(members);
-	mark_instance(segment, run->instance_id, false, NULL);
+	/* An instance without members has no rows, so there is nothing to mark. */
+	mark_run(segment, run->instance_id, run->rows > 0 && is_belated(segment, run) ? query->current_state : NULL);
 	segment_report_end();
 }
 

@@ -109,8 +109,11 @@ store_check_relation(const Segment *segment)
 {
 	check_kind(segment);
 	check_privilege(segment->relation, segment->owner, ACL_INSERT, "INSERT");
-	if (!is_extension_table(segment->relation))
-		check_privilege(segment->relation, segment->owner, ACL_DELETE, "DELETE");
+	if (is_extension_table(segment->relation))
+		return;
+	/* The rows to be deleted are searched for. */
+	check_privilege(segment->relation, segment->owner, ACL_DELETE, "DELETE");
+	check_privilege(segment->relation, segment->owner, ACL_SELECT, "SELECT");
 }
 
 bool
