@@ -58,6 +58,7 @@ EXPLAIN (COSTS OFF) SELECT customer_segmentation.union_agg(s) FROM stored;
 SELECT differ(customer_segmentation.union_agg(s), 'SELECT DISTINCT c FROM ids'),
 	customer_segmentation.cardinality(customer_segmentation.intersect_agg(s)) FROM stored;
 RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size;
+ALTER TABLE stored RESET (parallel_workers);
 -- Equality groups and joins by hash.
 SELECT count(*), count(DISTINCT s::bytea) FROM stored;
 SELECT count(*) FROM (SELECT s FROM stored UNION ALL SELECT s FROM stored) x GROUP BY s ORDER BY 1 DESC LIMIT 1;
