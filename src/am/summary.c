@@ -170,7 +170,7 @@ static Entry *
 build(Relation rel, BlockNumber blocks)
 {
 	MemoryContext cxt =
-		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation summary", ALLOCSET_SMALL_SIZES);
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cached summary", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	Entry *e = palloc0(sizeof(Entry));
 

@@ -68,7 +68,7 @@ start(void)
 		return;
 	cache_init();
 	ctl.hcxt = CacheMemoryContext;
-	table = hash_create("customer_segmentation cells", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	table = hash_create("customer_segmentation cell cache", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /* ---- identity -------------------------------------------------------------------------------------------------- */
