@@ -49,7 +49,10 @@ END $$;
 
 CREATE FUNCTION three_ways_of(queries text[], as_text boolean DEFAULT true)
 RETURNS TABLE (way text, query text) LANGUAGE sql AS $$
-	SELECT three_ways(q, as_text), q FROM unnest(queries) WITH ORDINALITY u(q, o) ORDER BY o
+	-- Grouping sets are answered without rows in some versions and not in others.
+	SELECT CASE WHEN q ~ 'ROLLUP|CUBE|GROUPING SETS' THEN regexp_replace(three_ways(q, as_text), '^(plain|without rows)', 'either way')
+		ELSE three_ways(q, as_text) END, q
+	FROM unnest(queries) WITH ORDINALITY u(q, o) ORDER BY o
 $$;
 
 -- What every state of the table is asked.

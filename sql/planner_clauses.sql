@@ -1,6 +1,6 @@
 -- Conditions: what each form of them skips, and that skipping never changes a result.
 SELECT make_twins('t');
-SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(3, 70, 40)$$) \gexec
+SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(3, 70, 40) ORDER BY segment_id, instance_created_date, customer_identity$$) \gexec
 SELECT on_both($$UPDATE @ SET schedule = NULL, segment_by = 'email' WHERE segment_id = 'segment3'$$) \gexec
 SELECT on_both('VACUUM ANALYZE @') \gexec
 -- The nodes that are looked at here must not depend on what aggregates can do without rows.
@@ -118,7 +118,7 @@ SELECT * FROM compare_twin();
 
 -- Parameters, prepared statements, stable expressions, sub-selects.
 SELECT on_both('DELETE FROM @') \gexec
-SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(3, 70, 40)$$) \gexec
+SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(3, 70, 40) ORDER BY segment_id, instance_created_date, customer_identity$$) \gexec
 PREPARE by_instance(text) AS SELECT count(*) FROM t WHERE segment_instance_id = $1;
 PREPARE by_many(text[], timestamp) AS SELECT count(*) FROM t WHERE customer_identity = ANY ($1) AND instance_created_date > $2;
 SET plan_cache_mode = force_generic_plan;
@@ -175,7 +175,7 @@ SELECT twin('SELECT count(@), md5(string_agg(@::text, chr(10) ORDER BY @::text))
 -- EXPLAIN.
 EXPLAIN (COSTS OFF) SELECT num_of_orders FROM t WHERE segment_id = 'segment1' AND customer_identity = 'customer7';
 EXPLAIN (COSTS OFF, VERBOSE) SELECT num_of_orders FROM t WHERE segment_id = 'segment1' AND num_of_orders > 3;
-SELECT regexp_replace(l, 'bytes read=\d+', 'bytes read=N') FROM explain_of($$EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT num_of_orders FROM t WHERE segment_id = 'segment1'$$) l;
+SELECT regexp_replace(regexp_replace(l, 'bytes read=\d+', 'bytes read=N'), '(rows=\d+)\.00', '\1') FROM explain_of($$EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT num_of_orders FROM t WHERE segment_id = 'segment1'$$) l;
 -- Nothing is read for EXPLAIN alone, and the settings turn each part off.
 EXPLAIN (COSTS OFF) SELECT num_of_orders FROM t WHERE 1 / (length(segment_id) - 8) = 1;
 SET customer_segmentation.enable_custom_scan = off;

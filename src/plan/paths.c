@@ -284,6 +284,18 @@ sum_up_children(PlannerInfo *root, RelOptInfo *rel)
 		rel->rows = rows;
 }
 
+/* Only a TID scan knows how to find a cursor's row. Before 18 its price said so; now there are no other paths. */
+static bool
+is_at_cursor(const RelOptInfo *rel)
+{
+	ListCell *lc;
+
+	foreach (lc, rel->baserestrictinfo)
+		if (IsA(lfirst_node(RestrictInfo, lc)->clause, CurrentOfExpr))
+			return true;
+	return false;
+}
+
 static void
 set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
@@ -295,7 +307,7 @@ set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 		return;
 	if (rte->inh && plan_enable_statistics)
 		sum_up_children(root, rel);
-	if (rte->inh || rte->relkind != RELKIND_RELATION || rte->tablesample != NULL)
+	if (rte->inh || rte->relkind != RELKIND_RELATION || rte->tablesample != NULL || is_at_cursor(rel))
 		return;
 	relation = table_open(rte->relid, NoLock);
 	if (am_is_ours(relation))
