@@ -778,22 +778,35 @@ find_ordinals(AmScan *scan, const AmKeys *identities)
 	}
 }
 
-/* Which of these instances of a group pass? Groups are numbered as in the view. */
+static uint64
+slots_with_rows(const StoreGroup *group, uint64 slots)
+{
+	uint64 with_rows = 0;
+
+	for (int s = next_slot(slots, -1); s >= 0; s = next_slot(slots, s))
+		if (group->instance[s]->totals.rows > 0)
+			with_rows |= UINT64CONST(1) << s;
+	return with_rows;
+}
+
+/*
+ * Which of these instances of a group pass? Groups are numbered as in the view. What has no rows, be it an instance or
+ * a whole group, is not asked about: an expression may fail on what no row has.
+ */
 static void
 judge_group(AmScan *scan, const AmFilter *filter, int g, uint64 slots)
 {
 	StoreGroup *group = scan->reader->view->groups[g];
 
 	slots &= group->live_slots & ~scan->by_group[g];
+	if (filter->needs_totals)
+		slots = slots_with_rows(group, slots);
 	if (slots == 0 || (filter->group && !filter->group(filter->arg, group)))
 		return;
 	for (int s = next_slot(slots, -1); s >= 0; s = next_slot(slots, s))
 	{
 		StoreInstance *inst = group->instance[s];
 
-		/* One without rows is not asked about: an expression may fail on what no row has. */
-		if (filter->needs_totals && inst->totals.rows == 0)
-			continue;
 		if (filter->instance && !filter->instance(filter->arg, inst))
 			continue;
 		scan->by_group[g] |= UINT64CONST(1) << s;
