@@ -116,5 +116,39 @@ SELECT twin($$SELECT customer_identity, total_revenue FROM @ WHERE segment_id = 
 SELECT twin($$SELECT a.customer_identity, b.total_revenue FROM @ a JOIN @ b USING (customer_identity, segment_instance_id) WHERE a.segment_id = 's' FOR UPDATE OF b$$);
 SELECT twin($$UPDATE @ SET total_revenue = 1 FROM (SELECT customer_identity FROM @ WHERE segment_id = 's' FOR UPDATE) x WHERE x.customer_identity = @.customer_identity$$);
 SELECT * FROM compare_twin();
+
+-- With AFTER ROW triggers, at rows that the transaction has changed before: measures, the key, and deleted in the end.
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+SELECT on_both($$CREATE TRIGGER n AFTER INSERT OR UPDATE OR DELETE ON @ FOR EACH ROW EXECUTE FUNCTION nothing()$$) \gexec
+BEGIN;
+SELECT on_both($$UPDATE @ SET num_of_orders = num_of_orders + 10 WHERE segment_instance_id = 's_2'$$) \gexec
+DECLARE c CURSOR FOR SELECT customer_identity, num_of_orders FROM t WHERE customer_identity = 'c5' AND segment_instance_id = 's_2';
+DECLARE h CURSOR FOR SELECT customer_identity, num_of_orders FROM t_twin WHERE customer_identity = 'c5' AND segment_instance_id = 's_2';
+FETCH c;
+FETCH h;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+SAVEPOINT a;
+DELETE FROM t WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+DELETE FROM t_twin WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+ROLLBACK TO a;
+UPDATE t SET customer_identity = 'moved' WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET customer_identity = 'moved' WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+DELETE FROM t WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+DELETE FROM t_twin WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+INSERT INTO t VALUES ('c5', '2025-01-03', NULL, NULL, NULL, 's', 's_2', NULL, 1, 1, 1);
+INSERT INTO t_twin VALUES ('c5', '2025-01-03', NULL, NULL, NULL, 's', 's_2', NULL, 1, 1, 1);
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
+COMMIT;
+SELECT * FROM compare_twin();
 DROP TABLE t, t_twin;
-DROP FUNCTION at_cursor;
+DROP FUNCTION at_cursor, nothing;

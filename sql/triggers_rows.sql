@@ -98,5 +98,78 @@ SELECT on_both($$DELETE FROM @ WHERE segment_instance_id = 'segment1_1'$$) \gexe
 COMMIT;
 SELECT * FROM logged();
 SELECT * FROM compare_twin();
+
+-- The address of a row that was rolled back to a savepoint names nothing, and no other row, also after more changes.
+SELECT on_both($$CREATE TRIGGER a AFTER INSERT OR UPDATE OR DELETE ON @ FOR EACH ROW EXECUTE FUNCTION note()$$) \gexec
+SELECT on_both($$INSERT INTO @ SELECT 'n' || i, '2025-01-01', NULL, NULL, NULL, 'n', 'n_1', NULL, 1, i, i FROM generate_series(1, 6) i$$) \gexec
+CREATE PROCEDURE roll_back(relation regclass, INOUT results text) LANGUAGE plpgsql AS $$
+DECLARE
+	gone tid[] := '{}';
+	address tid;
+	orders text;
+	n int;
+BEGIN
+	EXECUTE format('UPDATE %s SET num_of_customers = 5 WHERE customer_identity = ''n5''', relation);
+	FOREACH orders IN ARRAY ARRAY['1', '2,3', '3'] LOOP
+		BEGIN
+			EXECUTE format('UPDATE %s SET num_of_customers = 9 WHERE num_of_orders IN (%s) AND segment_id = ''n''', relation, orders);
+			EXECUTE format('SELECT max(ctid) FROM %s WHERE num_of_customers = 9', relation) INTO address;
+			RAISE division_by_zero;
+		EXCEPTION WHEN division_by_zero THEN
+			gone := gone || address;
+		END;
+		EXECUTE format('UPDATE %s SET num_of_customers = 2 WHERE num_of_orders >= 4 AND segment_id = ''n''', relation);
+		FOREACH address IN ARRAY gone LOOP
+			EXECUTE format('SELECT count(*) FROM %s WHERE ctid = %L', relation, address) INTO n;
+			results := concat_ws(' ', results, n);
+			EXECUTE format('DELETE FROM %s WHERE ctid = %L', relation, address);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			results := concat_ws(' ', results, n);
+		END LOOP;
+	END LOOP;
+	EXECUTE format('SELECT %L || '' of '' || count(*) FROM %s WHERE segment_id = ''n''', results, relation) INTO results;
+END $$;
+CALL roll_back('t', NULL);
+CALL roll_back('t_twin', NULL);
+SELECT * FROM logged();
+SELECT * FROM compare_twin();
+-- What the address of a version shows is up to the snapshot: nothing once another version is there, or none.
+CREATE FUNCTION versions(relation regclass) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	first tid;
+	second tid;
+	n int;
+	earlier refcursor := 'earlier';
+	results text;
+BEGIN
+	EXECUTE format('INSERT INTO %s VALUES (''v'', ''2025-01-01'', NULL, NULL, NULL, ''n'', ''n_1'', NULL, 1, 1, 1) RETURNING ctid', relation) INTO first;
+	EXECUTE format('SELECT count(*) FROM %s WHERE ctid = %L', relation, first) INTO n;
+	results := concat_ws(' ', results, n);
+	EXECUTE format('UPDATE %s SET total_revenue = 2 WHERE ctid = %L RETURNING ctid', relation, first) INTO second;
+	EXECUTE format('SELECT count(*) FROM %s WHERE ctid = %L', relation, first) INTO n;
+	results := concat_ws(' ', results, n);
+	EXECUTE format('UPDATE %s SET total_revenue = 3 WHERE ctid = %L', relation, first);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	results := concat_ws(' ', results, n);
+	EXECUTE format('SELECT total_revenue FROM %s WHERE ctid = %L', relation, second) INTO n;
+	results := concat_ws(' ', results, n);
+	OPEN earlier FOR EXECUTE format('SELECT x.total_revenue FROM unnest(ARRAY[%L, %L]::tid[]) a JOIN LATERAL (SELECT total_revenue FROM %s WHERE ctid = a OFFSET 0) x ON true', first, second, relation);
+	EXECUTE format('DELETE FROM %s WHERE ctid = %L', relation, second);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	results := concat_ws(' ', results, n);
+	EXECUTE format('SELECT count(*) FROM %s WHERE ctid IN (%L, %L)', relation, first, second) INTO n;
+	results := concat_ws(' ', results, n);
+	FETCH earlier INTO n;
+	results := concat_ws(' ', results, n);
+	FETCH earlier INTO n;
+	results := concat_ws(' ', results, FOUND);
+	CLOSE earlier;
+	RETURN results;
+END $$;
+SELECT versions('t'), versions('t_twin');
+SELECT * FROM logged();
+SELECT * FROM compare_twin();
+DROP PROCEDURE roll_back;
+DROP FUNCTION versions;
 DROP TABLE t, t_twin, log;
 DROP FUNCTION note, logged;

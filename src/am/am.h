@@ -280,7 +280,7 @@ extern TM_Result am_lock(Relation rel, ItemPointer tid, Snapshot snapshot, Tuple
 						 LockTupleMode mode, LockWaitPolicy wait_policy, uint8 flags, TM_FailureData *tmfd);
 extern bool am_fetch(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 /* Follows a row that this transaction has moved to its present address. */
-extern void am_latest_address(Relation rel, ItemPointer tid);
+extern void am_latest_address(Relation rel, Snapshot snapshot, ItemPointer tid);
 extern bool am_satisfies(Relation rel, TupleTableSlot *slot, Snapshot snapshot);
 
 /* Before a read: what an earlier command of this transaction left buffered becomes visible to it. */
@@ -312,6 +312,10 @@ extern bool am_log_has_unaddressed(const AmRowLog *log);
 extern void am_log_change(AmRowLog *log, Relation rel, const AmAddress *before, TupleTableSlot *old,
 						  const AmAddress *after, TupleTableSlot *new_row, CommandId cid, ItemPointer handle);
 extern bool am_log_fetch(AmRowLog *log, Relation rel, ItemPointer tid, TupleTableSlot *slot);
+/* Only if the commands before this one have made the version, and no later one of the row. */
+extern bool am_log_fetch_seen(AmRowLog *log, Relation rel, ItemPointer tid, CommandId before, TupleTableSlot *slot);
+/* Goes on to the row's newest version of the commands before this one. True if it has left its address then. */
+extern bool am_log_latest(AmRowLog *log, ItemPointer tid, CommandId before, AmAddress *left);
 /* The version before this transaction's first change of a plain address. False: not in the log. *exists: there was one.
  */
 extern bool am_log_fetch_first(AmRowLog *log, const AmAddress *addr, TupleTableSlot *slot, bool *exists);

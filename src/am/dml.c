@@ -573,20 +573,38 @@ note_move(WriteRel *wr, const ItemPointerData *from, TupleTableSlot *to)
 	MemoryContextSwitchTo(old);
 }
 
+/* Where a row that has left this address is now; false if it is not known to have gone elsewhere. */
+static bool
+moved_to(WriteRel *wr, Relation rel, const ItemPointerData *tid, AmAddress *addr)
+{
+	WriteMove *move = wr->moves ? hash_search(wr->moves, tid, HASH_FIND, NULL) : NULL;
+
+	return move && locate_row(rel, move->row, false, addr);
+}
+
 void
-am_latest_address(Relation rel, ItemPointer tid)
+am_latest_address(Relation rel, Snapshot snapshot, ItemPointer tid)
 {
 	WriteRel *wr = write_rel(rel, false);
 	AmAddress addr;
-	WriteMove *move;
 
-	for (int hops = 0; wr && wr->moves && hops < WRITE_MAX_MOVES; hops++)
+	if (wr == NULL)
+		return;
+	if (am_tid_is_handle(tid))
 	{
-		move = hash_search(wr->moves, tid, HASH_FIND, NULL);
-		if (move == NULL || !locate_row(rel, move->row, false, &addr))
+		ItemPointerData left;
+
+		if (!IsMVCCSnapshot(snapshot) || am_relation_log(rel) == NULL ||
+			!am_log_latest(wr->log, tid, snapshot->curcid, &addr))
+			return;
+		/* Whatever else is at that address by now is another row. */
+		am_set_tid(&left, addr.cell_no, addr.slot, addr.low);
+		if (!moved_to(wr, rel, &left, &addr))
 			return;
 		am_set_tid(tid, addr.cell_no, addr.slot, addr.low);
 	}
+	for (int hops = 0; hops < WRITE_MAX_MOVES && moved_to(wr, rel, tid, &addr); hops++)
+		am_set_tid(tid, addr.cell_no, addr.slot, addr.low);
 }
 
 /* The row keeps its address unless its customer or its instance changes. */
@@ -757,7 +775,15 @@ am_fetch(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 
 	ExecClearTuple(slot);
 	if (am_tid_is_handle(tid))
-		return wr && wr->log && am_log_fetch(wr->log, rel, tid, slot);
+	{
+		if (wr == NULL || wr->log == NULL)
+			return false;
+		if (!IsMVCCSnapshot(snapshot))
+			return am_log_fetch(wr->log, rel, tid, slot);
+		/* Inserted rows get their addresses, from which on the log tells what becomes of them. */
+		am_flush_before_read(rel, snapshot);
+		return am_relation_log(rel) && am_log_fetch_seen(wr->log, rel, tid, snapshot->curcid, slot);
+	}
 	if (!am_get_address(tid, &addr))
 		return false;
 	if (snapshot == SnapshotAny)

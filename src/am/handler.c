@@ -102,7 +102,7 @@ tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 static void
 tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 {
-	am_latest_address(scan->rs_rd, tid);
+	am_latest_address(scan->rs_rd, scan->rs_snapshot, tid);
 }
 
 static void

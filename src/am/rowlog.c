@@ -7,7 +7,8 @@
  *
  *    block  1 e e e ... (entry number >> 11)     offset  (entry number & 2047) + 1
  *
- * Entries live to the end of the transaction, for deferred triggers; those of an aborted subtransaction go.
+ * Entries live to the end of the transaction, for deferred triggers; those of an aborted subtransaction go. Their
+ * numbers are never given out again: a handle that was kept from there names nothing, and no other row.
  */
 #include "am/am.h"
 
@@ -19,9 +20,12 @@
 #define OFFSET_BITS 11
 #define NO_ENTRY PG_UINT32_MAX
 #define MAX_ENTRIES (PG_UINT32_MAX / 2)
+/* The last block that a handle could have is InvalidBlockNumber. */
+#define MAX_NUMBERS ((uint64) (AM_HANDLE_BIT - 1) << OFFSET_BITS)
 
 typedef struct LogEntry
 {
+	uint64 number;    /* that the handle tells; rises with the entries, and has gaps where some were taken back */
 	AmAddress addr;   /* of this version; of a deletion: of the row that went */
 	bool has_address; /* an insert's is not known before it is written */
 	HeapTuple old;    /* before the first change in this transaction, else NULL */
@@ -52,6 +56,7 @@ struct AmRowLog
 	uint32 n;
 	uint32 cap;
 	LogEntry *entries;
+	uint64 next_number;
 	HTAB *by_address;
 	uint32 addressed; /* entries before this have an address, or never will */
 	int n_starts;
@@ -89,9 +94,12 @@ am_log_empty(const AmRowLog *log)
 }
 
 static void
-set_handle(uint32 n, ItemPointer tid)
+set_handle(const AmRowLog *log, uint32 n, ItemPointer tid)
 {
-	ItemPointerSet(tid, AM_HANDLE_BIT | (n >> OFFSET_BITS), (OffsetNumber) ((n & ((1 << OFFSET_BITS) - 1)) + 1));
+	uint64 number = log->entries[n].number;
+
+	ItemPointerSet(tid, AM_HANDLE_BIT | (BlockNumber) (number >> OFFSET_BITS),
+				   (OffsetNumber) ((number & ((1 << OFFSET_BITS) - 1)) + 1));
 }
 
 static uint32
@@ -99,12 +107,26 @@ entry_of(const AmRowLog *log, const ItemPointerData *tid)
 {
 	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
 	OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(tid);
-	uint64 n;
+	uint64 number;
+	uint32 lo = 0;
+	uint32 hi = log->n;
 
 	if (offset == 0 || offset > (1 << OFFSET_BITS))
 		return NO_ENTRY;
-	n = ((uint64) (block & ~AM_HANDLE_BIT) << OFFSET_BITS) | (offset - 1);
-	return n < log->n ? (uint32) n : NO_ENTRY;
+	number = ((uint64) (block & ~AM_HANDLE_BIT) << OFFSET_BITS) | (offset - 1);
+	/* As long as nothing was taken back, the numbers have no gaps. */
+	if (number < log->n && log->entries[number].number == number)
+		return (uint32) number;
+	while (lo < hi)
+	{
+		uint32 mid = lo + (hi - lo) / 2;
+
+		if (log->entries[mid].number < number)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < log->n && log->entries[lo].number == number ? lo : NO_ENTRY;
 }
 
 HeapTuple
@@ -137,10 +159,11 @@ append(AmRowLog *log)
 		log->entries = log->entries ? repalloc_huge(log->entries, sizeof(LogEntry) * (Size) log->cap)
 									: MemoryContextAlloc(log->cxt, sizeof(LogEntry) * log->cap);
 	}
-	if (log->n >= MAX_ENTRIES)
+	if (log->n >= MAX_ENTRIES || log->next_number >= MAX_NUMBERS)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("too many row changes for AFTER triggers in one transaction")));
 	memset(&log->entries[log->n], 0, sizeof(LogEntry));
+	log->entries[log->n].number = log->next_number++;
 	log->entries[log->n].previous = NO_ENTRY;
 	log->entries[log->n].next = NO_ENTRY;
 	return &log->entries[log->n++];
@@ -222,7 +245,7 @@ am_log_change(AmRowLog *log, Relation rel, const AmAddress *before, TupleTableSl
 
 		if (stays || new_row == NULL)
 		{
-			set_handle(n, handle);
+			set_handle(log, n, handle);
 			return;
 		}
 	}
@@ -232,7 +255,7 @@ am_log_change(AmRowLog *log, Relation rel, const AmAddress *before, TupleTableSl
 	e->row = row_copy;
 	if (after)
 		index_entry(log, log->n - 1, after);
-	set_handle(log->n - 1, handle);
+	set_handle(log, log->n - 1, handle);
 }
 
 bool
@@ -277,6 +300,41 @@ am_log_fetch(AmRowLog *log, Relation rel, ItemPointer tid, TupleTableSlot *slot)
 		return false;
 	store_version(log->entries[n].row, tid, slot);
 	slot->tts_tableOid = RelationGetRelid(rel);
+	return true;
+}
+
+/* Does a snapshot that sees the commands before this one see this version, rather than none or a later one? */
+static bool
+is_seen(const AmRowLog *log, uint32 n, CommandId before)
+{
+	const LogEntry *e = &log->entries[n];
+
+	return e->row && e->cid < before && (e->next == NO_ENTRY || log->entries[e->next].cid >= before);
+}
+
+bool
+am_log_fetch_seen(AmRowLog *log, Relation rel, ItemPointer tid, CommandId before, TupleTableSlot *slot)
+{
+	uint32 n = entry_of(log, tid);
+
+	return n != NO_ENTRY && is_seen(log, n, before) && am_log_fetch(log, rel, tid, slot);
+}
+
+/* Of a row that has left its address, this is the address: whoever knows where it went goes on from there. */
+bool
+am_log_latest(AmRowLog *log, ItemPointer tid, CommandId before, AmAddress *left)
+{
+	uint32 n = entry_of(log, tid);
+	const LogEntry *e;
+
+	if (n == NO_ENTRY)
+		return false;
+	for (e = &log->entries[n]; e->next != NO_ENTRY && log->entries[e->next].cid < before; e = &log->entries[n])
+		n = e->next;
+	set_handle(log, n, tid);
+	if (e->row || !e->has_address)
+		return false;
+	*left = e->addr;
 	return true;
 }
 
@@ -327,7 +385,7 @@ am_log_handle_for(AmRowLog *log, const AmAddress *addr, CommandId before, ItemPo
 		n = log->entries[n].key_before;
 	if (n == NO_ENTRY || log->entries[n].row == NULL)
 		return false;
-	set_handle(n, handle);
+	set_handle(log, n, handle);
 	return true;
 }
 
