@@ -209,4 +209,41 @@ SELECT * FROM three_ways_of(ARRAY[
 SELECT twin($$SELECT 1 / (instance_created_date::date - date '2025-01-04'), count(*) FROM @ WHERE num_of_orders > 1000000 AND segment_id = 's1' GROUP BY 1$$);
 SELECT twin($$SELECT count(*) FILTER (WHERE 1 / (instance_created_date::date - date '2025-01-04') = 0) FROM @ WHERE num_of_orders > 1000000 AND segment_id = 's1'$$);
 SELECT twin($$SELECT 1 / (instance_created_date::date - date '2025-01-04'), count(*) FROM @ WHERE segment_id = 's1' GROUP BY 1$$);
+-- Nor for instances whose rows a filter, or the part of a condition that comes first, leaves out: with rows, then.
+SELECT * FROM three_ways_of(ARRAY[
+	'SELECT max(10 / (length(segment_by) - 11)) FILTER (WHERE num_of_orders < -1000) FROM @ WHERE segment_id = ''s1''',
+	'SELECT count(10 / (length(segment_by) - 11)) FILTER (WHERE num_of_orders < -1000), count(DISTINCT segment_by::int) FILTER (WHERE num_of_orders < -1000) FROM @ WHERE segment_id = ''s1''',
+	'SELECT count(*) FILTER (WHERE num_of_orders IS NOT NULL AND num_of_orders < -1000 AND segment_by::int > 3) FROM @ WHERE segment_id = ''s1''',
+	'SELECT count(*) FROM @ WHERE segment_id = ''s1'' AND (num_of_orders IS NULL OR num_of_orders > -1000 OR 10 / (length(segment_by) - 11) > 1)',
+	'SELECT count(*) FROM @ WHERE segment_id = ''s1'' AND (num_of_orders IS NULL OR num_of_orders > -1000 OR NOT (num_of_orders < -1000 AND segment_by::int > 3))'
+]);
+-- What can't fail is answered without rows, and so is what is evaluated before the measures or only where a row passes.
+SELECT * FROM three_ways_of(ARRAY[
+	'SELECT max(upper(segment_name)) FILTER (WHERE num_of_orders > 3), count(DISTINCT instance_created_date::date) FILTER (WHERE num_of_orders > 3) FROM @',
+	'SELECT count(*) FILTER (WHERE length(segment_by) - 10 > 0 AND num_of_orders > 3), max(length(segment_by) - 10) FROM @ WHERE num_of_orders > 2',
+	'SELECT count(*) FILTER (WHERE num_of_orders > 3 AND instance_created_date > now() - interval ''7 days'') FROM @',
+	'SELECT count(*) FROM @ WHERE num_of_orders > 3 OR instance_created_date > now() - interval ''7 days'' OR coalesce(schedule, ''x'') = ''x''',
+	'SELECT count(*) FROM @ WHERE segment_id = ''s1'' AND (segment_by = ''customer_id'' OR segment_by::int > 3)'
+]);
 DROP TABLE t, t_twin;
+
+-- Expressions of a query may read the table themselves, more of its cells than are kept, while a cell is being read.
+SELECT make_twins('t');
+SELECT on_both($$INSERT INTO @
+	SELECT 'k' || i, timestamp '2024-01-01' + d * interval '1 day', 'daily', 'x', NULL, 't' || lpad(s::text, 2, '0'),
+		   't' || s || 'i' || d, 'T', 1, i, s * 1000 + i * 1e-20 + d
+	FROM generate_series(1, 100) i, generate_series(1, 24) s, generate_series(1, 2) d WHERE (i + s) % 3 <> 0$$) \gexec
+CREATE FUNCTION reads_it(text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	PERFORM sum(num_of_orders) FILTER (WHERE total_revenue > 3) FROM t;
+	RETURN $1;
+END $$;
+SET customer_segmentation.cell_cache = 0;
+SELECT * FROM three_ways_of(ARRAY[
+	'SELECT reads_it(segment_instance_id), sum(total_revenue), count(DISTINCT customer_identity) FROM @ WHERE num_of_orders > 5 GROUP BY 1',
+	'SELECT reads_it(segment_id), sum(num_of_orders), count(DISTINCT customer_identity) FROM @ WHERE num_of_orders > 5 GROUP BY 1',
+	'SELECT max(reads_it(segment_id)), count(DISTINCT customer_identity) FILTER (WHERE reads_it(segment_id) > ''t05'') FROM @'
+]);
+RESET customer_segmentation.cell_cache;
+DROP TABLE t, t_twin;
+DROP FUNCTION reads_it(text);

@@ -44,6 +44,11 @@ typedef struct AggTest
 
 /* Appends the steps (AggTest *) of a boolean expression to *tests; NULL: only says whether it has such a form. */
 extern bool agg_compile_condition(Node *expr, Index varno, const AmColumnMap *map, List **tests);
+/*
+ * The same as a question, and whether its parts about instances may be evaluated whatever the measures are: AND and OR
+ * would perhaps have stopped before them.
+ */
+extern bool agg_is_condition(Node *expr, Index varno, const AmColumnMap *map);
 
 /* Tests with their bounds evaluated. */
 typedef struct AggCondition

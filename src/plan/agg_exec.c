@@ -823,9 +823,9 @@ read_cell(AggregateState *state, StoreCell *cell, int n_lows)
 	state->stats.bytes_read += cell->base ? cell->base->body_len : 0;
 	for (int i = 0; i < cell->n_deltas; i++)
 		state->stats.bytes_read += cell->deltas[i]->body_len;
-	if (!state->by_customer)
-		return am_reader_cell(state->rel, state->reader, cell);
-	shared = store_share_customers(state->rel, cell, state->lows, n_lows);
+	/* Pinned here: what the query evaluates meanwhile may read the table, too, and the reader's cells may change. */
+	shared = state->by_customer ? store_share_customers(state->rel, cell, state->lows, n_lows)
+								: store_share_cell(state->rel, cell);
 	store_owner_set(state->cell_owner, shared);
 	return store_shared_cell(shared);
 }

@@ -193,7 +193,7 @@ take_clause(RestrictInfo *rinfo, RelOptInfo *rel, bool secured, AggQuery *q)
 		return true;
 	}
 	q->measures = lappend(q->measures, clause);
-	return agg_compile_condition(clause, q->varno, q->map, NULL);
+	return agg_is_condition(clause, q->varno, q->map);
 }
 
 static bool

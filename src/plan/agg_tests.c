@@ -27,6 +27,8 @@
 #include "utils/numeric.h"
 #include "utils/syscache.h"
 
+#include "plan/safety.h"
+
 /* ---- expressions ------------------------------------------------------------------------------------------------ */
 
 static bool
@@ -314,6 +316,20 @@ agg_compile_condition(Node *expr, Index varno, const AmColumnMap *map, List **te
 	}
 }
 
+bool
+agg_is_condition(Node *expr, Index varno, const AmColumnMap *map)
+{
+	List *tests = NIL;
+	ListCell *lc;
+
+	if (!agg_compile_condition(expr, varno, map, &tests))
+		return false;
+	foreach (lc, tests)
+		if (!plan_never_fails((Node *) ((AggTest *) lfirst(lc))->leaf))
+			return false;
+	return true;
+}
+
 /* ---- conditions at run time -----------------------------------------------------------------------------------------
  */
 
@@ -505,7 +521,7 @@ is_filter_condition(Node *clause, Index varno, const AmColumnMap *map)
 	List *tests = NIL;
 	ListCell *lc;
 
-	if (!agg_compile_condition(clause, varno, map, &tests))
+	if (!agg_is_condition(clause, varno, map) || !agg_compile_condition(clause, varno, map, &tests))
 		return false;
 	foreach (lc, tests)
 	{
@@ -527,7 +543,12 @@ analyze_filter(Expr *filter, Index varno, const AmColumnMap *map, AggCall *call)
 		Node *clause = lfirst(lc);
 
 		if (agg_is_of_instance(clause, varno, map))
+		{
+			/* It comes before the measures here, but is evaluated after them as it is written. */
+			if (call->filter_measures != NIL && !plan_never_fails(clause))
+				return false;
 			call->filter_instance = lappend(call->filter_instance, clause);
+		}
 		else if (is_filter_condition(clause, varno, map))
 			call->filter_measures = lappend(call->filter_measures, clause);
 		else
@@ -558,6 +579,15 @@ picks_argument(Oid aggfnoid, Oid *transition)
 	return picks && func_strict(*transition) && func_volatile(*transition) != PROVOLATILE_VOLATILE;
 }
 
+/*
+ * About instances. It is evaluated for each that has rows, though a filter on measures perhaps passes none of them.
+ */
+static bool
+is_argument(Node *arg, Index varno, const AmColumnMap *map, const AggCall *call)
+{
+	return agg_is_of_instance(arg, varno, map) && (call->filter_measures == NIL || plan_never_fails(arg));
+}
+
 static bool
 analyze_distinct(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *map, AggCall *call)
 {
@@ -572,7 +602,7 @@ analyze_distinct(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *m
 	call->arg = (Expr *) arg;
 	call->equal = distinct->eqop;
 	call->collation = exprCollation(arg);
-	return distinct->hashable && agg_is_of_instance(arg, varno, map) && am_collation_is_deterministic(call->collation);
+	return distinct->hashable && is_argument(arg, varno, map, call) && am_collation_is_deterministic(call->collation);
 }
 
 static bool
@@ -624,7 +654,7 @@ analyze_argument(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *m
 	}
 	call->arg = (Expr *) arg;
 	call->collation = agg->inputcollid;
-	if (!agg_is_of_instance(arg, varno, map))
+	if (!is_argument(arg, varno, map, call))
 		return false;
 	call->kind = agg->aggfnoid == F_COUNT_ANY ? AGG_COUNT_ARG : AGG_PICK;
 	if (call->kind == AGG_COUNT_ARG)

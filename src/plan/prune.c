@@ -17,6 +17,7 @@
 #include "utils/typcache.h"
 
 #include "plan/clauses.h"
+#include "plan/safety.h"
 
 typedef enum TestKind
 {
@@ -241,6 +242,16 @@ dimensions_test(Expr *clause, Index varno, const AmColumnMap *map)
 
 static Test *test_of(Expr *clause, Index varno, const AmColumnMap *map);
 
+/*
+ * About dimensions, but it may fail, so that as an argument of AND or OR it is only for those rows for which the
+ * arguments before it don't decide.
+ */
+static bool
+is_for_rows_that_get_there(Expr *clause, Index varno, const AmColumnMap *map)
+{
+	return plan_is_about_dimensions((Node *) clause, varno, map) && !plan_never_fails((Node *) clause);
+}
+
 /* All tests that there are; those of an OR only if each of its arms has one. */
 static Test *
 test_of_arguments(BoolExpr *clause, Index varno, const AmColumnMap *map)
@@ -250,7 +261,7 @@ test_of_arguments(BoolExpr *clause, Index varno, const AmColumnMap *map)
 
 	foreach (lc, clause->args)
 	{
-		Test *arg = test_of(lfirst(lc), varno, map);
+		Test *arg = is_for_rows_that_get_there(lfirst(lc), varno, map) ? NULL : test_of(lfirst(lc), varno, map);
 
 		if (arg)
 			test->args = lappend(test->args, arg);
@@ -271,7 +282,8 @@ test_of(Expr *clause, Index varno, const AmColumnMap *map)
 {
 	Test *test;
 
-	if (is_and_or(clause))
+	/* Taken as a whole, arguments are evaluated in order. */
+	if (is_and_or(clause) && !is_for_rows_that_get_there(clause, varno, map))
 		return test_of_arguments((BoolExpr *) clause, varno, map);
 	if (plan_is_about_dimensions((Node *) clause, varno, map))
 		return dimensions_test(clause, varno, map);

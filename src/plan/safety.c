@@ -1,12 +1,13 @@
 /*
  * safety.c
- *    Which expressions may be evaluated on data while planning.
+ *    Which expressions may be evaluated on data that execution perhaps never evaluates them on.
  */
 #include "plan/safety.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/primnodes.h"
+#include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -14,6 +15,7 @@
 typedef struct SafetyContext
 {
 	bool guarded;
+	bool executing;
 } SafetyContext;
 
 /* Functions that fail on no value of the columns that they may be given here, though they aren't marked so. */
@@ -103,6 +105,9 @@ is_unsafe(Node *node, SafetyContext *context)
 {
 	if (node == NULL)
 		return false;
+	/* Fails on all rows or on none. */
+	if (context->executing && !IsA(node, List) && !contain_var_clause(node))
+		return false;
 	switch (nodeTag(node))
 	{
 	case T_List:
@@ -113,6 +118,11 @@ is_unsafe(Node *node, SafetyContext *context)
 	case T_BooleanTest:
 	case T_RelabelType:
 	case T_ArrayExpr:
+		break;
+	case T_CollateExpr:
+	case T_CoalesceExpr:
+		if (!context->executing)
+			return true;
 		break;
 	case T_OpExpr:
 	case T_FuncExpr:
@@ -131,7 +141,15 @@ is_unsafe(Node *node, SafetyContext *context)
 bool
 plan_is_safe_while_planning(Node *node, bool guarded)
 {
-	SafetyContext context = {guarded};
+	SafetyContext context = {guarded, false};
+
+	return !is_unsafe(node, &context);
+}
+
+bool
+plan_never_fails(Node *node)
+{
+	SafetyContext context = {false, true};
 
 	return !is_unsafe(node, &context);
 }

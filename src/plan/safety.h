@@ -1,6 +1,6 @@
 /*
  * safety.h
- *    Which expressions may be evaluated on data while planning.
+ *    Which expressions may be evaluated on data that execution perhaps never evaluates them on.
  */
 #ifndef CSEG_PLAN_SAFETY_H
 #define CSEG_PLAN_SAFETY_H
@@ -15,5 +15,7 @@
  * security or of a security-barrier view come first, so that only what is marked as leakproof will do.
  */
 extern bool plan_is_safe_while_planning(Node *node, bool guarded);
+/* As above without guards, for an execution: what depends on no column may be any expression there. */
+extern bool plan_never_fails(Node *node);
 
 #endif /* CSEG_PLAN_SAFETY_H */
