@@ -89,7 +89,8 @@ FROM customer_segmentation.storage_info('t');
 TRUNCATE t, t_twin;
 SELECT rows, instances, customers, groups, cells, bases, deltas, group_bytes, instance_bytes, base_bytes, delta_bytes, dictionary_bytes, bytes_per_row FROM customer_segmentation.storage_info('t');
 
--- The server's counters.
+-- The server's counters. What the session has counted and not yet reported would come in after the reset.
+SELECT pg_stat_force_next_flush();
 SELECT pg_stat_reset_single_table_counters('t'::regclass), pg_stat_reset_single_table_counters('t_twin'::regclass);
 SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(1, 2, 100)$$) \gexec
 SELECT on_both($$UPDATE @ SET total_revenue = 1 WHERE num_of_orders = 1$$) \gexec
