@@ -100,6 +100,8 @@ am_get_address(const ItemPointerData *tid, AmAddress *addr)
 
 #define AM_NUMERIC_BYTES 32
 
+extern const int64 am_powers_of_ten[CSEG_MAX_SCALE + 1];
+
 extern void am_measure_from_datum(int measure, Datum value, bool isnull, CsegValue *out);
 /* A numeric of at most AM_NUMERIC_BYTES bytes from a value that is not wide and not NULL. */
 extern void am_numeric_from_value(const CsegValue *v, void *dst);

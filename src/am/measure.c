@@ -43,7 +43,7 @@ typedef struct ParsedNumeric
 	const char *digits; /* may be unaligned */
 } ParsedNumeric;
 
-static const int64 powers_of_ten[] = {
+const int64 am_powers_of_ten[CSEG_MAX_SCALE + 1] = {
 	INT64CONST(1),
 	INT64CONST(10),
 	INT64CONST(100),
@@ -126,13 +126,13 @@ mantissa_of(const ParsedNumeric *n, int64 *mantissa)
 	exponent = NUM_DECIMALS_PER_DIGIT * (n->weight - n->ndigits + 1) + n->dscale;
 	if (exponent < 0)
 	{
-		if (exponent < -CSEG_MAX_SCALE || acc % powers_of_ten[-exponent] != 0)
+		if (exponent < -CSEG_MAX_SCALE || acc % am_powers_of_ten[-exponent] != 0)
 			return false;
-		acc /= powers_of_ten[-exponent];
+		acc /= am_powers_of_ten[-exponent];
 	}
 	else if (exponent > 0)
 	{
-		if (exponent > CSEG_MAX_SCALE || pg_mul_s64_overflow(acc, powers_of_ten[exponent], &acc))
+		if (exponent > CSEG_MAX_SCALE || pg_mul_s64_overflow(acc, am_powers_of_ten[exponent], &acc))
 			return false;
 	}
 	*mantissa = n->negative ? -acc : acc;
@@ -209,8 +209,8 @@ am_numeric_from_value(const CsegValue *v, void *dst)
 		return;
 	}
 	abs = v->mantissa < 0 ? -(uint64) v->mantissa : (uint64) v->mantissa;
-	whole = abs / (uint64) powers_of_ten[v->scale];
-	fraction = abs % (uint64) powers_of_ten[v->scale];
+	whole = abs / (uint64) am_powers_of_ten[v->scale];
+	fraction = abs % (uint64) am_powers_of_ten[v->scale];
 	n_fraction = (v->scale + NUM_DECIMALS_PER_DIGIT - 1) / NUM_DECIMALS_PER_DIGIT;
 
 	/* Up to five digits before the point, filled from the right. */
@@ -232,9 +232,9 @@ am_numeric_from_value(const CsegValue *v, void *dst)
 		for (int i = n_fraction - 1; i >= 0; i--)
 		{
 			int decimals = i == n_fraction - 1 ? NUM_DECIMALS_PER_DIGIT - pad : NUM_DECIMALS_PER_DIGIT;
-			uint64 base = (uint64) powers_of_ten[decimals];
+			uint64 base = (uint64) am_powers_of_ten[decimals];
 
-			digits[n + i] = (uint16) (rest % base * (uint64) powers_of_ten[NUM_DECIMALS_PER_DIGIT - decimals]);
+			digits[n + i] = (uint16) (rest % base * (uint64) am_powers_of_ten[NUM_DECIMALS_PER_DIGIT - decimals]);
 			rest /= base;
 		}
 		n += n_fraction;

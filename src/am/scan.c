@@ -813,24 +813,6 @@ judge_group(AmScan *scan, const AmFilter *filter, int g, uint64 slots)
 	}
 }
 
-static int
-group_number(const StoreView *view, const StoreGroup *group)
-{
-	int lo = 0;
-	int hi = view->n_groups - 1;
-
-	while (lo < hi)
-	{
-		int mid = (lo + hi) / 2;
-
-		if (view->groups[mid]->group_no < group->group_no)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 /* Whichever keys are fewer lead to the groups; the filter's functions see to the others. */
 static void
 judge_instances(AmScan *scan, const AmFilter *filter)
@@ -846,7 +828,7 @@ judge_instances(AmScan *scan, const AmFilter *filter)
 
 			at = -1;
 			while ((inst = store_find_instance(view, filter->instances.values[i], &at)) != NULL)
-				judge_group(scan, filter, group_number(view, inst->group), UINT64CONST(1) << inst->slot);
+				judge_group(scan, filter, store_group_place(view, inst->group), UINT64CONST(1) << inst->slot);
 		}
 	}
 	else if (filter->segments.n >= 0)
@@ -857,7 +839,7 @@ judge_instances(AmScan *scan, const AmFilter *filter)
 
 			at = -1;
 			while ((group = store_find_segment(view, filter->segments.values[i], &at)) != NULL)
-				judge_group(scan, filter, group_number(view, group), ~UINT64CONST(0));
+				judge_group(scan, filter, store_group_place(view, group), ~UINT64CONST(0));
 		}
 	}
 	else
@@ -1070,7 +1052,7 @@ analyze_advance_cell(AmScan *scan, double *liverows)
 			continue;
 		}
 		enter_cell(scan);
-		scan->keep = scan->group_keep[group_number(view, cell->group)];
+		scan->keep = scan->group_keep[store_group_place(view, cell->group)];
 		scan->skip = draw_skip(scan);
 		return true;
 	}

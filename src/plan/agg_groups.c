@@ -150,28 +150,6 @@ agg_table_find(AggTable *table, int32 space, const Datum *keys, const bool *null
 /* ---- sums ---------------------------------------------------------------------------------------------------------
  */
 
-static const int64 powers_of_ten[] = {
-	INT64CONST(1),
-	INT64CONST(10),
-	INT64CONST(100),
-	INT64CONST(1000),
-	INT64CONST(10000),
-	INT64CONST(100000),
-	INT64CONST(1000000),
-	INT64CONST(10000000),
-	INT64CONST(100000000),
-	INT64CONST(1000000000),
-	INT64CONST(10000000000),
-	INT64CONST(100000000000),
-	INT64CONST(1000000000000),
-	INT64CONST(10000000000000),
-	INT64CONST(100000000000000),
-	INT64CONST(1000000000000000),
-	INT64CONST(10000000000000000),
-	INT64CONST(100000000000000000),
-	INT64CONST(1000000000000000000),
-};
-
 /* Digits of a 128-bit number, a sign and a point. */
 #define INT128_CHARS 48
 
@@ -234,7 +212,7 @@ spill(AggSum *sum, MemoryContext cxt, Numeric amount)
 static bool
 rescale(int128 *sum, int from, int to)
 {
-	return !__builtin_mul_overflow(*sum, (int128) powers_of_ten[to - from], sum);
+	return !__builtin_mul_overflow(*sum, (int128) am_powers_of_ten[to - from], sum);
 }
 
 /* Adds in 128 bits, or puts aside what there is. */

@@ -177,24 +177,6 @@ count_by_instances(Trial *trial, const AmKeys *keys)
 	trial->out->cells = Min(trial->out->cells, view->n_cells);
 }
 
-static int
-group_place(const StoreView *view, const StoreGroup *group)
-{
-	int lo = 0;
-	int hi = view->n_groups - 1;
-
-	while (lo < hi)
-	{
-		int mid = (lo + hi) / 2;
-
-		if (view->groups[mid]->group_no < group->group_no)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 static void
 count_by_segments(Trial *trial, const AmKeys *keys)
 {
@@ -206,7 +188,7 @@ count_by_segments(Trial *trial, const AmKeys *keys)
 		int at = -1;
 
 		while ((group = store_find_segment(view, keys->values[i], &at)) != NULL)
-			count_group(trial, group_place(view, group));
+			count_group(trial, store_group_place(view, group));
 	}
 }
 

@@ -187,6 +187,8 @@ extern void store_view_totals(Relation rel, StoreView *view);
 /* Rows, cheaply and about: for statistics. Needs no consistent view. */
 extern double store_estimate_rows(Relation rel, Snapshot snapshot);
 extern StoreCell *store_find_cell(const StoreView *view, uint32 cell_no);
+/* The index of a group of the view among its groups. */
+extern int store_group_place(const StoreView *view, const StoreGroup *group);
 extern StoreGroup *store_find_group(const StoreView *view, uint32 group_no);
 /* Instances by segment_instance_id, and groups by segment_id: the first with *at = -1, then the others; NULL: no more.
  * The hash table behind it is made when first asked for. */

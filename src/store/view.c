@@ -328,6 +328,24 @@ store_find_group(const StoreView *view, uint32 group_no)
 	return NULL;
 }
 
+int
+store_group_place(const StoreView *view, const StoreGroup *group)
+{
+	int lo = 0;
+	int hi = view->n_groups - 1;
+
+	while (lo < hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (view->groups[mid]->group_no < group->group_no)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 StoreCell *
 store_find_cell(const StoreView *view, uint32 cell_no)
 {
