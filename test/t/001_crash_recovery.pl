@@ -30,20 +30,21 @@ my $customers = 3000;
 
 sub both { return map { my $t = $_; map { s/\bS\b/$t/r } @_ } qw(s twin) }
 
-# Each gives the text of transactions to be killed in.
+# Each gives the text of transactions to be killed in: far more than a fast machine gets through before the kill, so that
+# it hits work that is going on.
 my %work = (
     load => sub {
         my $sql = '';
-        for (1 .. 30) {
+        for (1 .. 150) {
             my $n = 200 + int rand 2500;
             $sql .= "BEGIN;\n" . load(1 + int rand 4, $day++, 1 + int rand $customers, $n) . "COMMIT;\n";
-            $customers += int rand 400;
+            $customers += int rand 80;
         }
         return $sql;
     },
     flush => sub {
         my $sql = "SET customer_segmentation.write_buffer = '1MB';\n";
-        for (1 .. 5) {
+        for (1 .. 25) {
             $sql .= "BEGIN;\n" . join('', map { "INSERT INTO $_ SELECT r.* FROM generate_series($day, $day + 11) d, "
                     . "test_rows(1 + d % 3, d, 1 + (d - $day) * 150, 1800) r ORDER BY md5(r.customer_identity || d);\n" }
                     qw(s twin)) . "COMMIT;\n";
@@ -53,7 +54,7 @@ my %work = (
     },
     change => sub {
         my $sql = '';
-        for (1 .. 40) {
+        for (1 .. 200) {
             my ($m, $k, $segment) = (5 + int rand 40, int rand 40, 1 + int rand 4);
             my $where = "WHERE segment_name = 'Segment $segment' AND hashtext(customer_identity) % $m = 0";
             $sql .= "BEGIN;\n"
@@ -70,7 +71,7 @@ my %work = (
     },
     vacuum => sub {
         my $sql = '';
-        for (1 .. 25) {
+        for (1 .. 125) {
             $sql .= "BEGIN;\n" . join('', both('DELETE FROM S WHERE hashtext(customer_identity) % 37 = ' . int(rand 37) . ";\n"))
                 . load(1 + int rand 4, $day++, 1 + int rand $customers, 500) . "COMMIT;\n";
             $sql .= (
