@@ -207,7 +207,7 @@ sub start_psql {
     my %job = (in => '', out => '', err => '');
     $job{run} = IPC::Run::start(
         [   'psql', '-XAtq', '-v', 'VERBOSITY=verbose', ($o{go_on} ? () : ('-v', 'ON_ERROR_STOP=1')),
-            '-f', $file, '-d', $node->connstr($o{db} // 'postgres') ],
+            '-f', $file, '-d', $node->connstr($o{db} // 'postgres') . ' application_name=work' ],
         '<', \$job{in}, '>', \$job{out}, '2>', \$job{err});
     return \%job;
 }
