@@ -148,6 +148,17 @@ INSERT INTO sets_t (customer_identity, instance_created_date, segment_id, segmen
 SELECT 'x' || c, '2025-01-01', 's', 's_1' FROM generate_series(1, 3) c;
 TRUNCATE stored;
 INSERT INTO stored VALUES ('s_1', m('s_1'));
+-- Shown when the statement's snapshot is gone.
+UPDATE stored SET i = i RETURNING s;
+PREPARE touch AS UPDATE stored SET i = i RETURNING s, s = m('s_1') AS same;
+EXECUTE touch;
+WITH touched AS (UPDATE stored SET i = i RETURNING s) SELECT s FROM touched;
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT s FROM stored;
+COMMIT;
+FETCH held;
+CLOSE held;
+DEALLOCATE touch;
 CREATE ROLE regress_sets;
 GRANT SELECT ON stored TO regress_sets;
 SET ROLE regress_sets;

@@ -24,6 +24,7 @@ typedef struct AnswerTable
 {
 	Relation rel;
 	AmReader *reader;
+	bool own_snapshot; /* pushed for this, as none was active */
 } AnswerTable;
 
 /* Some slots of a group. */
@@ -49,7 +50,7 @@ typedef struct AnswerSegment
 } AnswerSegment;
 
 /*
- * Opens a table for reading past the executor, after the checks of sqlfn_open_columns. Lock and snapshot hold to the
+ * Opens a table for reading past the executor, after the checks of sqlfn_open_columns. The lock holds to the
  * end of the transaction, the rest to answers_close or an error. All that functions below return is palloc'd in the
  * current context and points into the reader's view.
  */

@@ -19,6 +19,10 @@ void
 answers_open(AnswerTable *table, Oid relid, uint32 columns)
 {
 	table->rel = sqlfn_open_columns(relid, columns, AccessShareLock);
+	/* The rows of RETURNING and of EXECUTE are sent, so a set is shown, after the snapshot of the statement is gone. */
+	table->own_snapshot = !ActiveSnapshotSet();
+	if (table->own_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	am_flush_before_read(table->rel, GetActiveSnapshot());
 	table->reader = am_reader_acquire(table->rel, GetActiveSnapshot());
 	store_view_totals(table->rel, table->reader->view);
@@ -28,6 +32,8 @@ void
 answers_close(AnswerTable *table)
 {
 	am_reader_release(table->reader);
+	if (table->own_snapshot)
+		PopActiveSnapshot();
 	table_close(table->rel, NoLock);
 }
 
