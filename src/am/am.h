@@ -133,6 +133,9 @@ typedef struct AmSlot
 	struct AmScan *scan; /* where missing columns come from, or NULL */
 	uint32 entry;
 	TransactionId xmin;
+	bool owns_values; /* they are in kept */
+	char *kept;       /* memory for values, used again from row to row */
+	Size kept_size;
 } AmSlot;
 
 extern const TupleTableSlotOps am_slot_ops;
@@ -274,6 +277,7 @@ extern bool am_analyze_next_tuple(TableScanDesc scan, double *liverows, TupleTab
 extern int am_write_buffer_kb;
 
 extern void am_insert(Relation rel, TupleTableSlot *slot, CommandId cid, bool want_address);
+extern void am_multi_insert(Relation rel, TupleTableSlot **slots, int n, CommandId cid);
 extern TM_Result am_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, bool wait,
 						   TM_FailureData *tmfd, bool changing_part);
 extern TM_Result am_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid, Snapshot snapshot,

@@ -31,21 +31,41 @@ am_new_generation(void)
 	return generation;
 }
 
-uint32
-write_ordinal(WriteRel *wr, Relation rel, WriteBuffer *buf, const uint8 *text, size_t len, bool now)
+static StoreDict *
+dictionary(WriteRel *wr, Relation rel, WriteBuffer *buf)
+{
+	if (wr->dict == NULL)
+		store_dict_sync(rel, &wr->dict, write_newest(wr, rel, buf->cid)->view, wr->cxt);
+	return wr->dict;
+}
+
+void
+write_lookup(WriteRel *wr, Relation rel, WriteBuffer *buf)
+{
+	CSEG_CALL(rel, cseg_batch_lookup(buf->batch, dictionary(wr, rel, buf)->dict, &err));
+}
+
+void
+write_resolve(WriteRel *wr, Relation rel, WriteBuffer *buf)
+{
+	if (cseg_batch_waiting(buf->batch) > 0)
+		write_lookup(wr, rel, buf);
+	if (cseg_batch_pending(buf->batch) > 0)
+		store_dict_resolve(rel, &wr->dict, buf->batch, am_new_generation(), wr->cxt);
+}
+
+/* Of one customer, at once. */
+static uint32
+ordinal_of(WriteRel *wr, Relation rel, WriteBuffer *buf, const uint8 *text, size_t len)
 {
 	uint32 who;
 	bool found;
 
-	if (wr->dict == NULL)
-		store_dict_sync(rel, &wr->dict, write_newest(wr, rel, buf->cid)->view, wr->cxt);
-	CSEG_CALL(rel, cseg_dict_find(wr->dict->dict, text, len, &found, &who, &err));
+	CSEG_CALL(rel, cseg_dict_find(dictionary(wr, rel, buf)->dict, text, len, &found, &who, &err));
 	if (found)
 		return who;
 	CSEG_CALL(rel, cseg_batch_intern(buf->batch, text, len, &who, &err));
-	if (!now)
-		return who;
-	store_dict_resolve(rel, &wr->dict, buf->batch, am_new_generation(), wr->cxt);
+	write_resolve(wr, rel, buf);
 	CSEG_CALL(rel, cseg_dict_find(wr->dict->dict, text, len, &found, &who, &err));
 	if (!found)
 		elog(ERROR, "identity is not in the dictionary after it was added");
@@ -58,15 +78,18 @@ static void
 insert_row(WriteRel *wr, Relation rel, WriteBuffer *buf, const AmRow *row, bool want_address, ItemPointer tid)
 {
 	InstanceRef *ref = write_instance(wr, rel, buf, &row->group, &row->instance);
-	uint32 who = write_ordinal(wr, rel, buf, row->identity, row->identity_len, want_address);
+	uint32 who;
+	uint32 cell_no;
 
-	if (want_address)
+	if (!want_address)
 	{
-		uint32 cell_no;
-
-		write_claim_cell(wr, rel, buf, ref, who >> CSEG_CONTAINER_BITS, &cell_no);
-		am_set_tid(tid, cell_no, ref->slot, (uint16) (who & (CSEG_CONTAINER_SIZE - 1)));
+		CSEG_CALL(rel, cseg_batch_insert_named(buf->batch, ref->group->index, ref->slot, row->identity,
+											   row->identity_len, row->values, &err));
+		return;
 	}
+	who = ordinal_of(wr, rel, buf, row->identity, row->identity_len);
+	write_claim_cell(wr, rel, buf, ref, who >> CSEG_CONTAINER_BITS, &cell_no);
+	am_set_tid(tid, cell_no, ref->slot, (uint16) (who & (CSEG_CONTAINER_SIZE - 1)));
 	CSEG_CALL(rel, cseg_batch_insert(buf->batch, ref->group->index, ref->slot, who, row->values, &err));
 }
 
@@ -78,6 +101,38 @@ log_of(WriteRel *wr, Relation rel)
 	if (wr->log == NULL)
 		wr->log = am_log_new(wr->cxt);
 	return wr->log;
+}
+
+/* Rows whose addresses nobody wants to know, nor what becomes of them. */
+static void
+insert_unlogged(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+{
+	WriteRel *wr = write_rel(rel, true);
+	WriteBuffer *buf = write_buffer(wr, rel, cid);
+	Oid relid = RelationGetRelid(rel);
+	AmRow row;
+
+	for (int i = 0; i < n; i++)
+	{
+		am_row_from_slot(rel, slots[i], &row);
+		slots[i]->tts_tableOid = relid;
+		ItemPointerSetInvalid(&slots[i]->tts_tid);
+		insert_row(wr, rel, buf, &row, false, NULL);
+		buf->inserted++;
+		write_after_row(wr, rel, buf);
+	}
+}
+
+void
+am_multi_insert(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+{
+	if (!am_log_wanted(rel))
+	{
+		insert_unlogged(rel, slots, n, cid);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		am_insert(rel, slots[i], cid, false);
 }
 
 void

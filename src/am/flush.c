@@ -909,8 +909,7 @@ write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
 	Flush f = {.wr = wr, .rel = rel, .buf = buf};
 	uint32 n;
 
-	if (cseg_batch_pending(buf->batch) > 0)
-		store_dict_resolve(rel, &wr->dict, buf->batch, am_new_generation(), wr->cxt);
+	write_resolve(wr, rel, buf);
 	CSEG_CALL(rel, cseg_batch_settle(buf->batch, store_stop_flag(), &err));
 	f.newest = write_newest(wr, rel, buf->cid);
 	f.may_fold = folding_is_safe(&f, final);

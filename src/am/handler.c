@@ -128,8 +128,7 @@ static void
 multi_insert(Relation rel, TupleTableSlot **slots, int n, CommandId cid, int options,
 			 struct BulkInsertStateData *bistate)
 {
-	for (int i = 0; i < n; i++)
-		am_insert(rel, slots[i], cid, false);
+	am_multi_insert(rel, slots, n, cid);
 }
 
 static void

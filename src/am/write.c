@@ -19,6 +19,7 @@
 
 #define MAX_SEGMENT_LOCKS 256
 #define ROWS_BETWEEN_CHECKS 1024
+#define ROWS_TO_LOOK_UP 16384
 #define MOVES_LIMIT_FACTOR 8
 #define STAGED_ROW_BYTES 32
 #define MAX_STAGED_BYTES (16 * 1024 * 1024)
@@ -598,8 +599,7 @@ write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupDim
 static void
 settle(WriteRel *wr, Relation rel, WriteBuffer *buf)
 {
-	if (cseg_batch_pending(buf->batch) > 0)
-		store_dict_resolve(rel, &wr->dict, buf->batch, am_new_generation(), wr->cxt);
+	write_resolve(wr, rel, buf);
 	CSEG_CALL(rel, cseg_batch_settle(buf->batch, store_stop_flag(), &err));
 }
 
@@ -616,6 +616,8 @@ write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf)
 		return;
 	buf->since_check = 0;
 	CHECK_FOR_INTERRUPTS();
+	if (cseg_batch_waiting(buf->batch) >= ROWS_TO_LOOK_UP)
+		write_lookup(wr, rel, buf);
 	if (cseg_batch_staged(buf->batch) * STAGED_ROW_BYTES < Min(limit / 4, MAX_STAGED_BYTES))
 		return;
 	settle(wr, rel, buf);

@@ -107,7 +107,10 @@ extern WriteGroup *write_existing_group(WriteBuffer *buf, const StoreGroup *sg);
 extern void write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf);
 /* final: the statement is over, so that cells may be folded. Empties the buffer. */
 extern void write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final);
-extern uint32 write_ordinal(WriteRel *wr, Relation rel, WriteBuffer *buf, const uint8 *text, size_t len, bool now);
+/* Looks up the customers of the rows that wait for it. */
+extern void write_lookup(WriteRel *wr, Relation rel, WriteBuffer *buf);
+/* The same, and gives those that are new their numbers. */
+extern void write_resolve(WriteRel *wr, Relation rel, WriteBuffer *buf);
 extern void write_claim_cell(WriteRel *wr, Relation rel, WriteBuffer *buf, InstanceRef *ref, uint32 container,
 							 uint32 *cell_no);
 

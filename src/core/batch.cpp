@@ -1,8 +1,9 @@
 // batch.cpp
 //    The write buffer of one statement on one relation: rows in any order, interned identities, settled cells.
 //
-// Staged rows are 32 bytes. Settling sorts them by (group, container, low, slot) with a radix sort that skips the
-// digits in which no two rows differ, and merges each run of one (group, container) into its cell.
+// A row whose customer's ordinal is known is staged in its cell at once; settling merges what is staged there. A row
+// that names its customer waits until many can be looked up together, one whose customer is new until that one has
+// got an ordinal.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -19,83 +20,17 @@
 namespace cseg {
 namespace {
 
-// ---- staged rows ---------------------------------------------------------------------------------------------
+// ---- rows without an ordinal ------------------------------------------------------------------------------------
 
-//   bit   63        40 39        8 7     2 1  0
-//        | group index | customer | slot  | op |   key of a staged row
-constexpr unsigned kGroupShift = 40;
-constexpr unsigned kWhoShift = 8;
-constexpr unsigned kSlotShift = 2;
-constexpr unsigned kContainerShift = kWhoShift + CSEG_CONTAINER_BITS;
-constexpr uint64_t kMaxGroups = UINT64_C(1) << (64 - kGroupShift);
-constexpr size_t kStopEvery = 4096;
-constexpr Tag kSpilled = 7; // of no kind: the small number is a place among the spilled values
+constexpr size_t kMaxUnplaced = UINT32_MAX;
+constexpr size_t kKeptRows = 1 << 16; // memory for so many is used again
 
-struct StagedRow {
-	uint64_t key;
-	int64_t revenue;
-	std::array<int32_t, 2> small; // customers and orders, where they fit
-	std::array<Tag, CSEG_MEASURES> tag;
+// A change that can't go to its cell yet, or must not overtake one that can't. Wide values are in the batch's pool.
+struct Unplaced {
+	uint32_t group;
+	uint32_t who; // an ordinal, or CSEG_PENDING | id
+	Staged change;
 };
-static_assert(sizeof(StagedRow) == 32);
-
-constexpr uint64_t make_key(uint32_t group_index, uint32_t who, unsigned slot, Op op) {
-	return static_cast<uint64_t>(group_index) << kGroupShift | static_cast<uint64_t>(who) << kWhoShift |
-		   slot << kSlotShift | static_cast<unsigned>(op);
-}
-constexpr uint32_t key_group(uint64_t key) {
-	return static_cast<uint32_t>(key >> kGroupShift);
-}
-constexpr uint32_t key_who(uint64_t key) {
-	return static_cast<uint32_t>(key >> kWhoShift);
-}
-constexpr uint8_t key_slot(uint64_t key) {
-	return static_cast<uint8_t>(key >> kSlotShift & (CSEG_SLOTS - 1));
-}
-constexpr Op key_op(uint64_t key) {
-	return static_cast<Op>(key & 3);
-}
-constexpr uint16_t key_low(uint64_t key) {
-	return static_cast<uint16_t>(key_who(key) & (CSEG_CONTAINER_SIZE - 1));
-}
-// Group and container.
-constexpr uint64_t key_cell(uint64_t key) {
-	return key >> kContainerShift;
-}
-
-// ---- radix sort ----------------------------------------------------------------------------------------------
-
-struct SortItem {
-	uint64_t key;
-	uint32_t row;
-};
-
-constexpr unsigned kDigitBits = 8;
-constexpr size_t kDigits = size_t{1} << kDigitBits;
-
-// Stable. The op is no part of the order: changes of one row stay in the order in which they came.
-void radix_sort(std::vector<SortItem> &items) {
-	uint64_t differing = 0;
-	for (const SortItem &item : items)
-		differing |= item.key ^ items.front().key;
-	std::vector<SortItem> other(items.size());
-	for (unsigned shift = 0; shift < 64; shift += kDigitBits) {
-		if ((differing >> shift & (kDigits - 1)) == 0)
-			continue;
-		std::array<uint32_t, kDigits> at{};
-		for (const SortItem &item : items)
-			at[item.key >> shift & (kDigits - 1)]++;
-		uint32_t sum = 0;
-		for (uint32_t &n : at) {
-			const uint32_t count = n;
-			n = sum;
-			sum += count;
-		}
-		for (const SortItem &item : items)
-			other[at[item.key >> shift & (kDigits - 1)]++] = item;
-		items.swap(other);
-	}
-}
 
 // ---- interned texts ------------------------------------------------------------------------------------------
 
@@ -121,6 +56,14 @@ public:
 		return {to, text.size()};
 	}
 	size_t bytes() const { return total; }
+	// Forgets the texts; the last block is used again.
+	void clear() {
+		if (blocks.empty())
+			return;
+		blocks.erase(blocks.begin(), blocks.end() - 1);
+		total = block_size;
+		used = 0;
+	}
 
 private:
 	static constexpr size_t kBlock = 65536;
@@ -148,15 +91,6 @@ const uint8_t *text_bytes(std::string_view s) {
 	default:
 		throw std::logic_error(err.msg);
 	}
-}
-
-bool dict_find(CsegDict *dict, std::string_view text, uint32_t *ordinal) {
-	CsegError err;
-	bool found = false;
-	const CsegCode code = cseg_dict_find(dict, text_bytes(text), text.size(), &found, ordinal, &err);
-	if (code != CSEG_OK)
-		rethrow(code, err);
-	return found;
 }
 
 // Undoes what a function has done if an exception leaves it.
@@ -188,29 +122,36 @@ bool cell_before(const SettledCell &a, const SettledCell &b) {
 	return a.group != b.group ? a.group < b.group : a.container < b.container;
 }
 
+struct Waiting {
+	std::string_view name;
+	uint32_t row; // its place among those without an ordinal
+};
+
 class Batch {
 public:
-	uint32_t intern(std::string_view text);
+	uint32_t intern_unsought(std::string_view text);
 	void stage(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v);
+	void stage_named(uint32_t group, uint8_t slot, std::string_view name, const CsegValue *v);
 	bool touched(uint32_t group, uint8_t slot, uint32_t ordinal) const;
+	void lookup(CsegDict *dict);
 	void growth(CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t *count);
 	void resolve(CsegDict *dict);
 	void settle(const CsegStop *stop);
 	size_t bytes() const;
+	size_t staged() const { return unplaced.size() + placed; }
+	bool empty() const { return unplaced.empty() && cells.empty(); }
 
-	std::vector<StagedRow> rows;
 	std::vector<std::string_view> texts; // pending identities by id
+	std::vector<Waiting> waiting;        // rows that wait to be looked up
 	std::vector<SettledCell> cells;      // ordered by (group, container)
 
 private:
-	uint32_t group_index(uint32_t group);
+	uint32_t intern(std::string_view text);
 	void check_who(uint32_t who) const;
-	int32_t small_value(const CsegValue &v, Tag *tag);
-	int32_t spill(const CsegValue &v);
-	Values values_of(const StagedRow &row, Cell &to) const;
-	CsegCell &cell_for(uint64_t cell_key);
-	void sort_rows();
-	size_t settle_cell(size_t begin, const CsegStop *stop);
+	Unplaced &append(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v);
+	CsegCell &cell_for(uint32_t group, uint32_t container);
+	void place(const Unplaced &row);
+	void place_known();
 	void forget_texts();
 
 	struct FreeBytes {
@@ -219,14 +160,16 @@ private:
 
 	boost::unordered_flat_map<std::string_view, uint32_t, TextHash> ids;
 	TextArena arena;
-	boost::unordered_flat_map<uint32_t, uint32_t> group_ids;
-	std::vector<uint32_t> groups;
-	uint32_t last_group = 0;
-	uint32_t last_group_index = UINT32_MAX;
-	std::vector<Value> spilled;
+	std::vector<Unplaced> unplaced; // as they came
+	size_t pending = 0;             // so many of them, at the front, are known to wait for new customers
+	TextArena names;
 	Pool pool;
-	boost::unordered_flat_map<uint64_t, uint64_t> touched_slots; // group index << 32 | ordinal -> slots
-	size_t cell_bytes = 0;
+	const CsegDict *looked_in = nullptr; // has none of the pending identities in its first looked_at records
+	uint64_t looked_at = 0;
+	boost::unordered_flat_map<uint64_t, uint64_t> touched_slots; // group << 32 | ordinal -> slots
+	uint32_t near_group = 0;
+	std::vector<CsegCell *> near; // cells of near_group by container, as far as they were asked for
+	size_t placed = 0;
 	std::unique_ptr<uint8_t, FreeBytes> record;
 };
 
@@ -245,19 +188,10 @@ uint32_t Batch::intern(std::string_view text) {
 	return id | CSEG_PENDING;
 }
 
-uint32_t Batch::group_index(uint32_t group) {
-	if (last_group_index != UINT32_MAX && group == last_group)
-		return last_group_index;
-	auto at = group_ids.find(group);
-	if (at == group_ids.end()) {
-		if (groups.size() >= kMaxGroups)
-			throw Limit("too many groups in one batch");
-		groups.push_back(group);
-		at = group_ids.emplace(group, static_cast<uint32_t>(groups.size() - 1)).first;
-	}
-	last_group = group;
-	last_group_index = at->second;
-	return at->second;
+// Of a text that may be anywhere in a dictionary.
+uint32_t Batch::intern_unsought(std::string_view text) {
+	looked_in = nullptr;
+	return intern(text);
 }
 
 void Batch::check_who(uint32_t who) const {
@@ -266,63 +200,89 @@ void Batch::check_who(uint32_t who) const {
 		throw std::logic_error("unknown customer");
 }
 
-int32_t Batch::spill(const CsegValue &v) {
-	if (spilled.size() >= INT32_MAX)
-		throw Limit("too many wide numbers in one batch");
-	spilled.push_back(import_value(v, pool));
-	return static_cast<int32_t>(spilled.size() - 1);
-}
-
-int32_t Batch::small_value(const CsegValue &v, Tag *tag) {
-	const bool fits = v.kind != CSEG_WIDE && v.mantissa >= INT32_MIN && v.mantissa <= INT32_MAX;
-	if (!fits) {
-		*tag = kSpilled;
-		return spill(v);
+Unplaced &Batch::append(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v) {
+	if (slot >= CSEG_SLOTS)
+		throw std::logic_error("slot is out of range");
+	Unplaced row{};
+	row.group = group;
+	row.who = who;
+	row.change.slot = slot;
+	row.change.op = op;
+	for (size_t m = 0; v != nullptr && m < CSEG_MEASURES; m++) {
+		const Value value = import_value(v[m], pool);
+		row.change.num[m] = value.num;
+		row.change.tag[m] = value.tag;
 	}
-	const Value value = import_value(v, pool);
-	*tag = value.tag;
-	return static_cast<int32_t>(value.num);
+	return unplaced.emplace_back(row);
 }
 
 void Batch::stage(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v) {
-	if (slot >= CSEG_SLOTS)
-		throw std::logic_error("slot is out of range");
 	check_who(who);
-	StagedRow row{};
-	const uint32_t index = group_index(group);
-	row.key = make_key(index, who, slot, op);
-	if (v != nullptr) {
-		for (size_t m = 0; m < row.small.size(); m++)
-			row.small[m] = small_value(v[m], &row.tag[m]);
-		const Value revenue = import_value(v[CSEG_M_REVENUE], pool);
-		row.revenue = revenue.num;
-		row.tag[CSEG_M_REVENUE] = revenue.tag;
-	}
+	const bool overtakes = !unplaced.empty();
+	append(group, slot, who, op, v);
+	OnFailure undo([this] { unplaced.pop_back(); });
 	if (op != Op::insert)
-		touched_slots[static_cast<uint64_t>(index) << 32 | who] |= slot_bit(slot);
-	rows.push_back(row);
+		touched_slots[static_cast<uint64_t>(group) << 32 | who] |= slot_bit(slot);
+	if (!overtakes && !(who & CSEG_PENDING)) {
+		place(unplaced.back());
+		unplaced.pop_back();
+	}
+	undo.dismiss();
+}
+
+void Batch::stage_named(uint32_t group, uint8_t slot, std::string_view name, const CsegValue *v) {
+	if (unplaced.size() >= kMaxUnplaced)
+		throw Limit("too many rows staged");
+	append(group, slot, CSEG_PENDING, Op::insert, v);
+	OnFailure undo([this] { unplaced.pop_back(); });
+	waiting.push_back({names.add(name), static_cast<uint32_t>(unplaced.size() - 1)});
+	undo.dismiss();
 }
 
 bool Batch::touched(uint32_t group, uint8_t slot, uint32_t ordinal) const {
 	if (touched_slots.empty())
 		return false;
-	const auto index = group_ids.find(group);
-	if (index == group_ids.end())
-		return false;
-	const auto at = touched_slots.find(static_cast<uint64_t>(index->second) << 32 | ordinal);
+	const auto at = touched_slots.find(static_cast<uint64_t>(group) << 32 | ordinal);
 	return at != touched_slots.end() && (at->second >> (slot & (CSEG_SLOTS - 1)) & 1) != 0;
 }
 
+void Batch::lookup(CsegDict *dict) {
+	std::vector<std::string_view> wanted;
+	wanted.reserve(waiting.size());
+	for (const Waiting &w : waiting)
+		wanted.push_back(w.name);
+	std::vector<uint32_t> ordinals(wanted.size(), kNoOrdinal);
+	find_identities(dict, wanted, 0, ordinals.data());
+	// What was pending before was looked for elsewhere, or earlier.
+	if (texts.empty()) {
+		looked_in = dict;
+		looked_at = dictionary_additions(dict);
+	} else if (looked_in != dict) {
+		looked_in = nullptr;
+	}
+	for (size_t i = 0; i < waiting.size(); i++)
+		unplaced[waiting[i].row].who = ordinals[i] == kNoOrdinal ? intern(waiting[i].name) : ordinals[i];
+	waiting.clear();
+	names.clear();
+	place_known();
+}
+
+// The record for what the dictionary lacks.
 void Batch::growth(CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t *count) {
 	record.reset();
 	*bytes = nullptr;
 	*len = 0;
 	*count = 0;
+	std::vector<uint32_t> ordinals(texts.size(), kNoOrdinal);
+	find_identities(dict, texts, looked_in == dict ? looked_at : 0, ordinals.data());
+	looked_in = dict;
+	looked_at = dictionary_additions(dict);
 	std::vector<std::string_view> unknown;
-	uint32_t ordinal;
-	for (const std::string_view text : texts)
-		if (!dict_find(dict, text, &ordinal))
-			unknown.push_back(text);
+	for (size_t i = 0; i < texts.size(); i++)
+		if (ordinals[i] == kNoOrdinal)
+			unknown.push_back(texts[i]);
+	if (unknown.size() < texts.size())
+		looked_in = nullptr; // the others are in these records
 	if (unknown.empty())
 		return;
 	std::sort(unknown.begin(), unknown.end(), identity_less);
@@ -346,107 +306,102 @@ void Batch::growth(CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t 
 }
 
 void Batch::resolve(CsegDict *dict) {
-	std::vector<uint32_t> ordinals(texts.size());
-	for (size_t i = 0; i < texts.size(); i++)
-		if (!dict_find(dict, texts[i], &ordinals[i]) || ordinals[i] > CSEG_MAX_ORDINAL)
+	std::vector<uint32_t> ordinals(texts.size(), kNoOrdinal);
+	find_identities(dict, texts, looked_in == dict ? looked_at : 0, ordinals.data());
+	for (const uint32_t ordinal : ordinals)
+		if (ordinal > CSEG_MAX_ORDINAL)
 			throw std::logic_error("dictionary lacks an identity that is to be resolved");
-	for (StagedRow &row : rows) {
-		const uint32_t who = key_who(row.key);
-		if (who & CSEG_PENDING)
-			row.key = make_key(key_group(row.key), ordinals[who & ~CSEG_PENDING], key_slot(row.key), key_op(row.key));
-	}
+	if (!waiting.empty())
+		throw std::logic_error("identities have not been looked up");
+	for (Unplaced &row : unplaced)
+		if (row.who & CSEG_PENDING)
+			row.who = ordinals[row.who & ~CSEG_PENDING];
 	forget_texts();
+	pending = 0;
+	place_known();
 }
 
 void Batch::forget_texts() {
 	texts = {};
 	ids = {};
 	arena = {};
+	looked_in = nullptr;
 }
 
-void Batch::sort_rows() {
-	std::vector<SortItem> items(rows.size());
-	for (size_t i = 0; i < rows.size(); i++)
-		items[i] = {rows[i].key >> kSlotShift << kSlotShift, static_cast<uint32_t>(i)};
-	radix_sort(items);
-	std::vector<StagedRow> sorted(rows.size());
-	for (size_t i = 0; i < items.size(); i++)
-		sorted[i] = rows[items[i].row];
-	rows.swap(sorted);
+// Moves to their cells what has an ordinal; only rows of pending identities stay, in their order.
+void Batch::place_known() {
+	size_t at = pending;
+	OnFailure keep_rest([&] {
+		unplaced.erase(unplaced.begin() + static_cast<ptrdiff_t>(pending),
+					   unplaced.begin() + static_cast<ptrdiff_t>(at));
+	});
+	for (; at < unplaced.size(); at++) {
+		if (unplaced[at].who & CSEG_PENDING)
+			unplaced[pending++] = unplaced[at];
+		else
+			place(unplaced[at]);
+	}
+	keep_rest.dismiss();
+	unplaced.resize(pending);
+	if (pending > 0)
+		return;
+	pool = {};
+	if (unplaced.capacity() > kKeptRows)
+		unplaced = {};
 }
 
-Values Batch::values_of(const StagedRow &row, Cell &to) const {
-	Values v;
-	for (size_t m = 0; m < row.small.size(); m++)
-		v[m] = row.tag[m] == kSpilled ? spilled[static_cast<size_t>(row.small[m])] : Value{row.small[m], row.tag[m]};
-	v[CSEG_M_REVENUE] = {row.revenue, row.tag[CSEG_M_REVENUE]};
-	for (Value &value : v)
-		if (is_wide(value))
-			value = wide_value(to.staged_pool, pool.data() + wide_offset(value), wide_len(value));
-	return v;
-}
-
-CsegCell &Batch::cell_for(uint64_t cell_key) {
-	const uint32_t group = groups[static_cast<size_t>(cell_key >> (kGroupShift - kContainerShift))];
-	const auto container = static_cast<uint32_t>(cell_key & ((UINT64_C(1) << (kGroupShift - kContainerShift)) - 1));
+CsegCell &Batch::cell_for(uint32_t group, uint32_t container) {
+	if (group != near_group) {
+		near.clear();
+		near_group = group;
+	}
+	if (container < near.size() && near[container] != nullptr)
+		return *near[container];
 	SettledCell wanted{group, container, nullptr};
 	auto at = std::lower_bound(cells.begin(), cells.end(), wanted, cell_before);
 	if (at == cells.end() || cell_before(wanted, *at)) {
 		wanted.cell = std::make_unique<CsegCell>();
 		at = cells.insert(at, std::move(wanted));
 	}
-	return *at->cell;
+	if (container >= near.size())
+		near.resize(container + 1);
+	near[container] = at->cell.get();
+	return *near[container];
 }
 
-// Moves the run of rows of one cell that starts at `begin` into the cell, or none of them; returns its end.
-size_t Batch::settle_cell(size_t begin, const CsegStop *stop) {
-	const uint64_t cell_key = key_cell(rows[begin].key);
-	size_t end = begin;
-	while (end < rows.size() && key_cell(rows[end].key) == cell_key)
-		end++;
-	CsegCell &cell = cell_for(cell_key);
-	cell.settle(stop); // what the caller may have staged there
-	const size_t bytes_before = cell.bytes();
-	OnFailure undo([&cell] { cell.unstage(); });
-	cell.staged.reserve(end - begin);
-	for (size_t at = begin; at < end; at++) {
-		const StagedRow &row = rows[at];
-		cell.stage(key_low(row.key), key_slot(row.key), key_op(row.key), values_of(row, cell));
-		if (at % kStopEvery == 0)
-			check_stop(stop);
+void Batch::place(const Unplaced &row) {
+	CsegCell &cell = cell_for(row.group, row.who >> CSEG_CONTAINER_BITS);
+	Staged change = row.change;
+	change.low = static_cast<uint16_t>(row.who & (CSEG_CONTAINER_SIZE - 1));
+	for (size_t m = 0; m < CSEG_MEASURES; m++) {
+		Value v{change.num[m], change.tag[m]};
+		if (is_wide(v))
+			change.num[m] = wide_value(cell.staged_pool, pool.data() + wide_offset(v), wide_len(v)).num;
 	}
-	cell.settle(stop);
-	undo.dismiss();
-	cell_bytes = cell_bytes + cell.bytes() - std::min(cell_bytes, bytes_before);
-	return end;
+	cell.stage(change);
+	placed++;
 }
 
-// Interrupted, it keeps the rows that are in no cell yet: calling it again goes on.
+// Interrupted, it leaves staged what is in no matrix yet: calling it again goes on.
 void Batch::settle(const CsegStop *stop) {
-	if (!texts.empty())
+	if (!texts.empty() || !waiting.empty())
 		throw std::logic_error("identities are pending");
-	if (rows.size() >= UINT32_MAX)
-		throw Limit("too many rows staged");
-	if (rows.empty())
-		return;
-	check_stop(stop);
-	sort_rows();
-	size_t done = 0;
-	OnFailure keep_rest([&] { rows.erase(rows.begin(), rows.begin() + static_cast<ptrdiff_t>(done)); });
-	while (done < rows.size())
-		done = settle_cell(done, stop);
-	keep_rest.dismiss();
-	rows = {};
-	spilled = {};
-	pool = {};
+	for (const SettledCell &settled : cells) {
+		check_stop(stop);
+		settled.cell->settle(stop);
+	}
+	placed = 0;
 }
 
 size_t Batch::bytes() const {
 	constexpr size_t kSlotBytes = sizeof(uint64_t) * 2;
-	return sizeof *this + rows.capacity() * sizeof rows[0] + texts.capacity() * sizeof texts[0] + arena.bytes() +
-		   ids.bucket_count() * (sizeof(std::string_view) + kSlotBytes / 2) + groups.capacity() * kSlotBytes +
-		   spilled.capacity() * sizeof(Value) + pool.capacity() + touched_slots.bucket_count() * kSlotBytes +
-		   cell_bytes;
+	size_t n = sizeof *this + unplaced.capacity() * sizeof unplaced[0] + texts.capacity() * sizeof texts[0] +
+			   arena.bytes() + names.bytes() + waiting.capacity() * sizeof waiting[0] +
+			   ids.bucket_count() * (sizeof(std::string_view) + kSlotBytes / 2) + pool.capacity() +
+			   touched_slots.bucket_count() * kSlotBytes + near.capacity() * sizeof near[0];
+	for (const SettledCell &settled : cells)
+		n += sizeof settled + settled.cell->bytes();
+	return n;
 }
 
 } // namespace
@@ -473,11 +428,11 @@ size_t cseg_batch_bytes(const CsegBatch *batch) {
 }
 
 uint64_t cseg_batch_staged(const CsegBatch *batch) {
-	return batch->batch.rows.size();
+	return batch->batch.staged();
 }
 
 bool cseg_batch_empty(const CsegBatch *batch) {
-	return batch->batch.rows.empty() && batch->batch.cells.empty();
+	return batch->batch.empty();
 }
 
 void cseg_batch_clear(CsegBatch *batch) {
@@ -485,12 +440,17 @@ void cseg_batch_clear(CsegBatch *batch) {
 }
 
 CsegCode cseg_batch_intern(CsegBatch *batch, const uint8_t *text, size_t len, uint32_t *who, CsegError *err) {
-	return guard(err, [&] { *who = batch->batch.intern({reinterpret_cast<const char *>(text), len}); });
+	return guard(err, [&] { *who = batch->batch.intern_unsought({reinterpret_cast<const char *>(text), len}); });
 }
 
 CsegCode cseg_batch_insert(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t who,
 						   const CsegValue v[CSEG_MEASURES], CsegError *err) {
 	return guard(err, [&] { batch->batch.stage(group, slot, who, Op::insert, v); });
+}
+
+CsegCode cseg_batch_insert_named(CsegBatch *batch, uint32_t group, uint8_t slot, const uint8_t *text, size_t len,
+								 const CsegValue v[CSEG_MEASURES], CsegError *err) {
+	return guard(err, [&] { batch->batch.stage_named(group, slot, {reinterpret_cast<const char *>(text), len}, v); });
 }
 
 CsegCode cseg_batch_update(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal,
@@ -505,6 +465,14 @@ CsegCode cseg_batch_remove(CsegBatch *batch, uint32_t group, uint8_t slot, uint3
 
 bool cseg_batch_touched(const CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal) {
 	return batch->batch.touched(group, slot, ordinal);
+}
+
+uint32_t cseg_batch_waiting(const CsegBatch *batch) {
+	return static_cast<uint32_t>(batch->batch.waiting.size());
+}
+
+CsegCode cseg_batch_lookup(CsegBatch *batch, CsegDict *dict, CsegError *err) {
+	return guard(err, [&] { batch->batch.lookup(dict); });
 }
 
 uint32_t cseg_batch_pending(const CsegBatch *batch) {

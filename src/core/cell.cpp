@@ -2,6 +2,7 @@
 //    Changes of a cell: staging, settling, applying one to another, collisions, lookups and totals.
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "cell.hpp"
 #include "guard.hpp"
@@ -347,24 +348,54 @@ void Cell::stage(uint16_t low, uint8_t slot, Op op, const Values &v) {
 		s.num[m] = v[m].num;
 		s.tag[m] = v[m].tag;
 	}
-	const bool sorted = staged.empty() || (staged_sorted && staged.back().row() <= s.row());
-	staged.push_back(s);
+	stage(s);
+}
+
+void Cell::stage(const Staged &change) {
+	const bool sorted = staged.empty() || (staged_sorted && staged.back().row() <= change.row());
+	staged.push_back(change);
 	staged_sorted = sorted;
 }
 
+// The memory is used again: a cell that is written is mostly staged to more than once.
 void Cell::unstage() {
-	staged = {};
-	staged_pool = {};
+	staged.clear();
+	staged_pool.clear();
+	staged_sorted = true;
+}
+
+// Stable, since the order of changes to one row matters: by digits, the lowest first.
+void Cell::sort_staged() {
+	constexpr unsigned kDigitBits = 11;
+	constexpr size_t kFew = 256;
+	static_assert(CSEG_CONTAINER_SIZE * CSEG_SLOTS <= 1 << 2 * kDigitBits);
+	if (staged.size() < kFew) {
+		std::stable_sort(staged.begin(), staged.end(),
+						 [](const Staged &a, const Staged &b) { return a.row() < b.row(); });
+		staged_sorted = true;
+		return;
+	}
+	std::vector<Staged> other(staged.size());
+	for (const unsigned shift : {0u, kDigitBits}) {
+		std::array<uint32_t, 1 << kDigitBits> at{};
+		const auto digit = [shift](const Staged &s) { return s.row() >> shift & ((1u << kDigitBits) - 1); };
+		for (const Staged &s : staged)
+			at[digit(s)]++;
+		uint32_t sum = 0;
+		for (uint32_t &n : at)
+			sum += std::exchange(n, sum);
+		for (const Staged &s : staged)
+			other[at[digit(s)]++] = s;
+		staged.swap(other);
+	}
 	staged_sorted = true;
 }
 
 void Cell::settle(const CsegStop *stop) {
 	if (staged.empty())
 		return;
-	if (!staged_sorted) // stable: the order of changes to one row matters
-		std::stable_sort(staged.begin(), staged.end(),
-						 [](const Staged &a, const Staged &b) { return a.row() < b.row(); });
-	staged_sorted = true;
+	if (!staged_sorted)
+		sort_staged();
 	Matrix merged;
 	size_t customers = 1;
 	for (size_t at = 1; at < staged.size(); at++)

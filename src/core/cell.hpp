@@ -190,6 +190,7 @@ class Cell {
 public:
 	// Stages a change; v of removals is ignored. Wide values must be in staged_pool.
 	void stage(uint16_t low, uint8_t slot, Op op, const Values &v);
+	void stage(const Staged &change);
 	void unstage(); // forgets staged changes
 	void settle(const CsegStop *stop);
 	void apply(const Cell &delta, bool touch);
@@ -201,6 +202,8 @@ public:
 	std::vector<uint8_t> encoded; // of the matrix as it is, or empty
 
 private:
+	void sort_staged();
+
 	bool staged_sorted = true;
 };
 

@@ -400,6 +400,9 @@ CsegCode cseg_batch_intern(CsegBatch *batch, const uint8_t *text, size_t len, ui
 /* who: an ordinal, or what intern gave. */
 CsegCode cseg_batch_insert(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t who,
 						   const CsegValue v[CSEG_MEASURES], CsegError *err);
+/* The same by the customer's name, which is looked up with many others: cheaper than one by one. */
+CsegCode cseg_batch_insert_named(CsegBatch *batch, uint32_t group, uint8_t slot, const uint8_t *text, size_t len,
+								 const CsegValue v[CSEG_MEASURES], CsegError *err);
 CsegCode cseg_batch_update(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal,
 						   const CsegValue v[CSEG_MEASURES], CsegError *err);
 CsegCode cseg_batch_remove(CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal, bool moved,
@@ -407,6 +410,9 @@ CsegCode cseg_batch_remove(CsegBatch *batch, uint32_t group, uint8_t slot, uint3
 /* Was the row updated or removed in this batch since it was last cleared? */
 bool cseg_batch_touched(const CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal);
 
+uint32_t cseg_batch_waiting(const CsegBatch *batch); /* rows inserted by name and not looked up yet */
+/* Looks them up; those that dict does not know are interned. dict stays as long as any identity is pending. */
+CsegCode cseg_batch_lookup(CsegBatch *batch, CsegDict *dict, CsegError *err);
 uint32_t cseg_batch_pending(const CsegBatch *batch); /* interned identities not resolved yet */
 /* The record for the pending identities that dict does not know, sorted; *count 0 if it knows them all. *bytes
  * belongs to the batch until the next call on it. The caller stores the record at some first ordinal and adds it to
@@ -415,7 +421,7 @@ CsegCode cseg_batch_growth(CsegBatch *batch, CsegDict *dict, const uint8_t **byt
 						   CsegError *err);
 /* Gives every staged row of a pending identity its ordinal. CSEG_BUG if dict still lacks one. */
 CsegCode cseg_batch_resolve(CsegBatch *batch, CsegDict *dict, CsegError *err);
-/* Moves staged rows into cells (deltas), one per (group, container). No identity may be pending. */
+/* Moves staged rows into cells (deltas), one per (group, container). No identity may be waiting or pending. */
 CsegCode cseg_batch_settle(CsegBatch *batch, const CsegStop *stop, CsegError *err);
 /* The settled cells, ordered by (group, container). They belong to the batch. */
 uint32_t cseg_batch_cells(const CsegBatch *batch);

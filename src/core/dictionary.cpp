@@ -4,11 +4,12 @@
 // Owns the compressed records, the decoded texts of containers, a cache of single decoded blocks and the hash index.
 // Texts of records with few entries are decoded when added and are always in the index, so that ten thousand of them
 // cost a lookup nothing. Everything else is found through fences first, and through the index once lookups are many.
+// Lookups that come together share their way through the records, and wait for memory together.
 #include <algorithm>
 #include <array>
 
-#include "dictionary.hpp"
 #include "guard.hpp"
+#include "identity_queries.hpp"
 
 namespace cseg::dict {
 namespace {
@@ -16,7 +17,8 @@ namespace {
 constexpr uint32_t kSmallEntries = 64; // a record of at most so many entries is decoded at once
 constexpr size_t kSmallRawBytes = 1 << 14;
 constexpr size_t kCachedBlocks = 8;
-constexpr uint32_t kNone = UINT32_MAX;
+constexpr uint64_t kCallEffort = 512; // of a lookup that does not find its answer in the index, in texts decoded
+constexpr size_t kTogether = 32;      // lookups that wait for memory together
 
 // ---- index --------------------------------------------------------------------------------------------------------
 
@@ -54,6 +56,10 @@ public:
 		slots[i] = {hash, ordinal};
 		used++;
 	}
+	void prefetch(uint32_t hash) const {
+		if (!slots.empty())
+			__builtin_prefetch(&slots[start(hash)]);
+	}
 	// The ordinal that has this hash and for which same(ordinal) holds, or kNone.
 	template <class F> uint32_t find(uint32_t hash, F &&same) const {
 		if (slots.empty())
@@ -83,6 +89,7 @@ struct Large {
 	std::unique_ptr<uint8_t[]> data;
 	size_t len = 0;
 	Directory dir;
+	uint64_t addition = 0;
 	bool indexed = false;
 
 	size_t bytes() const { return sizeof(Large) + len + dir.bytes(); }
@@ -187,13 +194,14 @@ public:
 	explicit CsegDict(int header_shift) : shift(header_shift), decoder(header_shift) {}
 
 	void add(uint32_t first, const uint8_t *bytes, size_t len);
-	uint32_t find(std::string_view text);
+	void find_all(std::span<const std::string_view> texts, uint64_t since, uint32_t *ordinals);
 	const void *const *pin(uint32_t number);
 	void unpin(uint32_t number) noexcept;
 	void trim(size_t budget) noexcept;
 	size_t bytes() const;
 
 	uint64_t count = 0;
+	uint64_t additions = 0;
 	uint32_t next() const { return records.empty() ? 0 : static_cast<uint32_t>(records.back().end()); }
 
 private:
@@ -222,14 +230,17 @@ private:
 	void evict(uint32_t number) noexcept;
 
 	const CachedBlock &cached(const Large &r, size_t block);
+	const void *const *resident_text(uint32_t ordinal);
 	const uint8_t *text_of(uint32_t ordinal);
 	bool same(uint32_t ordinal, std::string_view text);
+	void probe(std::span<const std::string_view> texts, uint32_t *ordinals);
+	void probe_some(std::span<const std::string_view> texts, uint32_t *ordinals);
 	bool worth_indexing() const;
 	void build_index();
 	void drop_index();
-	uint32_t search(std::string_view text);
-	uint32_t search_integer(const Large &r, uint64_t value);
-	uint32_t search_text(const Large &r, std::string_view text);
+	void search(Queries &queries, uint64_t since);
+	void search_integers(const Large &r, Queries &queries);
+	void search_texts(const Large &r, Queries &queries);
 	bool evict_oldest() noexcept;
 
 	int shift;
@@ -243,11 +254,10 @@ private:
 	size_t container_bytes = 0;
 	std::array<CachedBlock, kCachedBlocks> cache;
 	Index index;
-	bool index_built = false;  // large records are in the index, further ones too
-	uint64_t not_indexed = 0;  // entries of large records that are not in the index
-	uint32_t unsorted = 0;     // unsorted large records that are not in the index
-	uint64_t cold_lookups = 0; // without an index that has everything
-	uint64_t cold_effort = 0;  // what they cost, in texts decoded
+	bool index_built = false; // large records are in the index, further ones too
+	uint64_t not_indexed = 0; // entries of large records that are not in the index
+	uint32_t unsorted = 0;    // unsorted large records that are not in the index
+	uint64_t cold_effort = 0; // what lookups without such an index have cost, in texts decoded
 	uint64_t clock = 0;
 };
 
@@ -280,6 +290,7 @@ void CsegDict::add(uint32_t first, const uint8_t *bytes, size_t len) {
 	const uint32_t n = scratch.count();
 	if (n == 0)
 		return;
+	additions++;
 	const auto at = place_for(first, n);
 	size_t raw = 0;
 	for (const Block &b : scratch.blocks)
@@ -325,6 +336,7 @@ void CsegDict::add_large(Records::iterator at, uint32_t first, const uint8_t *by
 	l->data = std::make_unique_for_overwrite<uint8_t[]>(len);
 	std::memcpy(l->data.get(), bytes, len);
 	l->len = len;
+	l->addition = additions;
 	l->dir = scratch; // a copy, so that it takes no more memory than it needs
 	large.reserve(large.size() + 1);
 	Record r;
@@ -489,17 +501,64 @@ void CsegDict::unpin(uint32_t number) noexcept {
 
 // ---- looking up ---------------------------------------------------------------------------------------------------
 
-uint32_t CsegDict::find(std::string_view text) {
-	const uint32_t h = hash(text);
-	const auto is_it = [&](uint32_t o) { return same(o, text); };
-	const uint32_t known = index.find(h, is_it);
-	if (known != kNone || indexed())
-		return known;
-	cold_lookups++;
+// In all records that were added after the first `since`; kNone for what is in none of them.
+void CsegDict::find_all(std::span<const std::string_view> texts, uint64_t since, uint32_t *ordinals) {
+	probe(texts, ordinals);
+	if (indexed() || since >= additions)
+		return;
+	Queries queries(texts, ordinals);
+	if (queries.size() == 0)
+		return;
+	cold_effort += kCallEffort + queries.size();
 	if (!worth_indexing())
-		return search(text);
+		return search(queries, since);
 	build_index();
-	return index.find(h, is_it);
+	probe(texts, ordinals);
+}
+
+void CsegDict::probe(std::span<const std::string_view> texts, uint32_t *ordinals) {
+	while (!texts.empty()) {
+		const size_t n = std::min(texts.size(), kTogether);
+		probe_some(texts.first(n), ordinals);
+		texts = texts.subspan(n);
+		ordinals += n;
+	}
+}
+
+// Each step waits for the memory that the one before has asked for, of all texts at once.
+void CsegDict::probe_some(std::span<const std::string_view> texts, uint32_t *ordinals) {
+	struct Probe {
+		uint32_t hash;
+		uint32_t ordinal;
+		const void *const *place;
+		const uint8_t *text;
+	};
+	std::array<Probe, kTogether> probes;
+	const size_t n = texts.size();
+	for (size_t i = 0; i < n; i++) {
+		probes[i].hash = hash(texts[i]);
+		index.prefetch(probes[i].hash);
+	}
+	for (size_t i = 0; i < n; i++) {
+		Probe &p = probes[i];
+		p.ordinal = index.find(p.hash, [](uint32_t) { return true; });
+		p.place = p.ordinal == kNone ? nullptr : resident_text(p.ordinal);
+		if (p.place != nullptr)
+			__builtin_prefetch(p.place);
+	}
+	for (size_t i = 0; i < n; i++) {
+		Probe &p = probes[i];
+		p.text = p.place == nullptr ? nullptr : static_cast<const uint8_t *>(*p.place);
+		if (p.text != nullptr)
+			__builtin_prefetch(p.text);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const Probe &p = probes[i];
+		if (p.ordinal == kNone || (p.text != nullptr && text_at(p.text, shift) == texts[i]))
+			ordinals[i] = p.ordinal;
+		else
+			ordinals[i] = index.find(p.hash, [&](uint32_t o) { return same(o, texts[i]); });
+	}
 }
 
 bool CsegDict::same(uint32_t ordinal, std::string_view text) {
@@ -507,15 +566,22 @@ bool CsegDict::same(uint32_t ordinal, std::string_view text) {
 	return t != nullptr && text_at(t, shift) == text;
 }
 
+// Where the text's address is, if its container is decoded.
+const void *const *CsegDict::resident_text(uint32_t ordinal) {
+	const uint32_t number = container_of(ordinal);
+	if (number >= places.size() || places[number].container == nullptr)
+		return nullptr;
+	Container &c = *places[number].container;
+	c.used = clock;
+	return &c.texts[low_of(ordinal)];
+}
+
 // Where the container is not decoded, a single block will do, until more lookups want the same container.
 const uint8_t *CsegDict::text_of(uint32_t ordinal) {
 	constexpr uint32_t kMissesWorthDecoding = 16;
 	const uint32_t number = container_of(ordinal);
-	if (number < places.size() && places[number].container != nullptr) {
-		Container &c = *places[number].container;
-		c.used = clock;
-		return static_cast<const uint8_t *>(c.texts[low_of(ordinal)]);
-	}
+	if (const void *const *place = resident_text(ordinal))
+		return static_cast<const uint8_t *>(*place);
 	const auto r = record_of(ordinal);
 	if (r == records.end())
 		return nullptr;
@@ -554,12 +620,10 @@ const CachedBlock &CsegDict::cached(const Large &r, size_t block) {
 	return *oldest;
 }
 
+// Searching has cost as much as decoding and hashing everything will.
 bool CsegDict::worth_indexing() const {
-	constexpr uint64_t kFewLookups = 256;
-	if (unsorted > 0 || cold_lookups > std::max(kFewLookups, count / 256))
-		return true;
-	// Searching has cost as much as decoding everything would have.
-	return cold_effort > std::max(kFewLookups * kTextBlockEntries, count);
+	constexpr uint64_t kLittle = 256 * uint64_t{kTextBlockEntries};
+	return unsorted > 0 || cold_effort > std::max(kLittle, 2 * count);
 }
 
 void CsegDict::build_index() {
@@ -569,7 +633,7 @@ void CsegDict::build_index() {
 			index_large(*l);
 	}
 	index_built = true;
-	cold_lookups = cold_effort = 0;
+	cold_effort = 0;
 }
 
 void CsegDict::drop_index() {
@@ -594,56 +658,75 @@ void CsegDict::drop_index() {
 	index_built = false;
 	not_indexed = left_out;
 	unsorted = left_unsorted;
-	cold_lookups = cold_effort = 0;
+	cold_effort = 0;
 }
 
-uint32_t CsegDict::search(std::string_view text) {
-	const bool is_integer = cseg::canonical_integer(text);
-	uint64_t value = 0;
-	if (is_integer) {
-		for (const char c : text)
-			value = value * 10 + static_cast<uint64_t>(c - '0');
-	}
+// The largest record first: it leaves the fewest to look for in all the others.
+void CsegDict::search(Queries &queries, uint64_t since) {
+	std::vector<const Large *> order;
 	for (const Large *l : large) {
-		const uint32_t o = is_integer ? search_integer(*l, value) : search_text(*l, text);
-		if (o != kNone)
-			return o;
+		if (!l->indexed && l->addition > since)
+			order.push_back(l);
 	}
-	return kNone;
+	if (queries.size() > 1)
+		std::stable_sort(order.begin(), order.end(),
+						 [](const Large *a, const Large *b) { return a->dir.count() > b->dir.count(); });
+	for (const Large *l : order) {
+		search_integers(*l, queries);
+		search_texts(*l, queries);
+		queries.drop_found();
+		if (queries.size() == 0)
+			return;
+	}
 }
 
-uint32_t CsegDict::search_integer(const Large &r, uint64_t value) {
+void CsegDict::search_integers(const Large &r, Queries &queries) {
 	constexpr uint64_t kIntegerBlockEffort = kIntBlockEntries / 16; // no text is made
-	const auto begin = r.dir.blocks.begin();
-	const auto end = begin + r.dir.int_blocks;
-	const auto it = std::upper_bound(begin, end, value, [](uint64_t v, const Block &b) { return v < b.first; });
-	if (it == begin)
-		return kNone;
-	const Block &b = *std::prev(it);
-	cold_effort += kIntegerBlockEffort;
-	const auto values = decoder.integers(r.data.get(), r.dir, static_cast<size_t>(it - begin) - 1);
-	const auto at = std::lower_bound(values.begin(), values.end(), value);
-	if (at == values.end() || *at != value)
-		return kNone;
-	return r.first + b.entry + static_cast<uint32_t>(at - values.begin());
+	const auto &wanted = queries.integers;
+	const auto &blocks = r.dir.blocks;
+	size_t beyond = 0; // the first block that starts above
+	for (size_t q = 0; q < wanted.size();) {
+		beyond = gallop(beyond, r.dir.int_blocks, [&](size_t b) { return blocks[b].first <= wanted[q].value; });
+		size_t end = wanted.size();
+		if (beyond < r.dir.int_blocks)
+			end = gallop(q, end, [&](size_t i) { return wanted[i].value < blocks[beyond].first; });
+		if (beyond > 0) {
+			cold_effort += kIntegerBlockEffort;
+			const auto values = decoder.integers(r.data.get(), r.dir, beyond - 1);
+			const uint32_t first = r.first + blocks[beyond - 1].entry;
+			leapfrog(
+				q, end, values.size(),
+				[&](size_t i, size_t v) {
+					return wanted[i].value < values[v] ? -1 : static_cast<int>(wanted[i].value > values[v]);
+				},
+				[&](size_t i, size_t v) { queries.found(wanted[i].at, first + static_cast<uint32_t>(v)); });
+		}
+		q = end;
+	}
 }
 
-uint32_t CsegDict::search_text(const Large &r, std::string_view text) {
-	const auto begin = r.dir.blocks.begin() + r.dir.int_blocks;
-	const auto it = std::upper_bound(begin, r.dir.blocks.end(), text, [&](std::string_view t, const Block &b) {
-		return t < view(r.data.get(), b.fence);
-	});
-	if (it == begin)
-		return kNone;
-	const auto block = std::prev(it);
-	const CachedBlock &c = cached(r, static_cast<size_t>(block - r.dir.blocks.begin()));
-	const auto at = std::lower_bound(c.at.begin(), c.at.end(), text, [&](uint32_t start, std::string_view t) {
-		return text_at(c.arena.memory.get() + size_t{start} * 4, shift) < t;
-	});
-	const auto i = static_cast<uint32_t>(at - c.at.begin());
-	if (at == c.at.end() || text_at(c.text(i), shift) != text)
-		return kNone;
-	return r.first + block->entry + i;
+void CsegDict::search_texts(const Large &r, Queries &queries) {
+	const auto &wanted = queries.strings;
+	const auto &blocks = r.dir.blocks;
+	const size_t n_blocks = blocks.size();
+	size_t beyond = r.dir.int_blocks; // the first block whose fence is above
+	if (beyond == n_blocks)
+		return;
+	const auto fence = [&](size_t b) { return view(r.data.get(), blocks[b].fence); };
+	for (size_t q = 0; q < wanted.size();) {
+		beyond = gallop(beyond, n_blocks, [&](size_t b) { return fence(b) <= queries.text(q); });
+		size_t end = wanted.size();
+		if (beyond < n_blocks)
+			end = gallop(q, end, [&](size_t i) { return queries.text(i) < fence(beyond); });
+		// The first block has no fence: it is never above.
+		const CachedBlock &block = cached(r, beyond - 1);
+		const uint32_t first = r.first + blocks[beyond - 1].entry;
+		leapfrog(
+			q, end, block.at.size(),
+			[&](size_t i, size_t v) { return queries.text(i).compare(text_at(block.text(v), shift)); },
+			[&](size_t i, size_t v) { queries.found(wanted[i].at, first + static_cast<uint32_t>(v)); });
+		q = end;
+	}
 }
 
 // ---- memory -------------------------------------------------------------------------------------------------------
@@ -720,12 +803,26 @@ extern "C" uint64_t cseg_dict_count(const CsegDict *dict) {
 extern "C" CsegCode cseg_dict_find(CsegDict *dict, const uint8_t *text, size_t len, bool *found, uint32_t *ordinal,
 								   CsegError *err) {
 	return cseg::guard(err, [&] {
-		const uint32_t o = dict->find({len > 0 ? reinterpret_cast<const char *>(text) : "", len});
+		const std::string_view wanted(len > 0 ? reinterpret_cast<const char *>(text) : "", len);
+		uint32_t o = kNone;
+		dict->find_all({&wanted, 1}, 0, &o);
 		*found = o != kNone;
 		if (*found)
 			*ordinal = o;
 	});
 }
+
+namespace cseg {
+
+void find_identities(CsegDict *dict, std::span<const std::string_view> texts, uint64_t since, uint32_t *ordinals) {
+	dict->find_all(texts, since, ordinals);
+}
+
+uint64_t dictionary_additions(const CsegDict *dict) {
+	return dict->additions;
+}
+
+} // namespace cseg
 
 extern "C" CsegCode cseg_dict_pin(CsegDict *dict, uint32_t container, const void *const **texts, CsegError *err) {
 	return cseg::guard(err, [&] { *texts = dict->pin(container); });

@@ -3,7 +3,7 @@
 //
 // dictionary_codec.cpp owns the bytes of a record (README.md has them as a table), dictionary.cpp the
 // object that looks identities up. Both share what is declared in namespace dict; other parts of the core use only
-// identity_less, canonical_integer and encode_dictionary.
+// identity_less, canonical_integer, encode_dictionary and the lookup of many identities.
 #pragma once
 
 #include <memory>
@@ -24,6 +24,14 @@ bool identity_less(std::string_view a, std::string_view b);
 
 // A record of these texts in this order. Throws std::invalid_argument on a duplicate, Limit on what is too long.
 std::vector<uint8_t> encode_dictionary(std::span<const std::string_view> texts);
+
+constexpr uint32_t kNoOrdinal = UINT32_MAX;
+
+// The ordinals of many identities, kNoOrdinal where there is none: cheaper than one by one. Of the dictionary's
+// records the first `since` may be left out, where it is known that they have none of them.
+void find_identities(CsegDict *dict, std::span<const std::string_view> texts, uint64_t since, uint32_t *ordinals);
+// How many records were added to it.
+uint64_t dictionary_additions(const CsegDict *dict);
 
 namespace dict {
 

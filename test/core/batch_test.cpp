@@ -2,6 +2,7 @@
 //    The write buffer: interning, growth of the dictionary, settling into cells.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -170,6 +171,115 @@ TEST(Batch, InternGrowResolve) {
 	EXPECT_EQ(grow(b, d), 0u) << "all known";
 	settle(b);
 	EXPECT_EQ(contents(b).at({3, find(d, "9"), 2}).second, 90);
+}
+
+void insert_named(const BatchPtr &b, uint32_t group, uint8_t slot, const std::string &name, const Row &r) {
+	CsegError err;
+	must(cseg_batch_insert_named(b.get(), group, slot, reinterpret_cast<const uint8_t *>(name.data()), name.size(),
+								 r.v, &err),
+		 err);
+}
+
+void lookup(const BatchPtr &b, const DictPtr &d) {
+	CsegError err;
+	must(cseg_batch_lookup(b.get(), d.get(), &err), err);
+	EXPECT_EQ(cseg_batch_waiting(b.get()), 0u);
+}
+
+// Adds a record of these names, as another session would have.
+void add_record(const DictPtr &d, const std::vector<std::string> &names) {
+	const BatchPtr other = make_batch();
+	for (const std::string &name : names)
+		intern(other, name);
+	grow(other, d);
+}
+
+std::vector<std::string> many_names(char first, int n) {
+	std::vector<std::string> names;
+	for (int i = 0; i < n; i++) {
+		names.push_back(first + std::to_string(i) + "@example.org");
+		names.push_back(std::to_string(int64_t{first} * 1000000 + i * 3));
+	}
+	return names;
+}
+
+TEST(Batch, NamedRowsWaitForTheirLookup) {
+	const BatchPtr b = make_batch();
+	const DictPtr d = make_dict();
+	std::vector<std::string> names;
+	for (const char first : {'m', 'a', 'x'}) {
+		const std::vector<std::string> some = many_names(first, first == 'm' ? 5000 : 100);
+		add_record(d, some);
+		names.insert(names.end(), some.begin(), some.end());
+	}
+	const std::vector<std::string> fresh = many_names('n', 40);
+	names.insert(names.end(), fresh.begin(), fresh.end());
+	std::shuffle(names.begin(), names.end(), std::mt19937_64(4));
+	for (size_t i = 0; i < names.size(); i++) {
+		insert_named(b, 5, 1, names[i], row(static_cast<int64_t>(i)));
+		insert_named(b, 5, 2, names[i], row(static_cast<int64_t>(i) + 1));
+		if (i == names.size() / 2)
+			lookup(b, d);
+	}
+	CsegError err;
+	EXPECT_EQ(cseg_batch_settle(b.get(), nullptr, &err), CSEG_BUG) << "rows wait";
+	EXPECT_EQ(cseg_batch_staged(b.get()), 2 * names.size());
+	lookup(b, d);
+	EXPECT_EQ(cseg_batch_pending(b.get()), fresh.size());
+	EXPECT_EQ(cseg_batch_settle(b.get(), nullptr, &err), CSEG_BUG) << "identities are pending";
+	EXPECT_EQ(grow(b, d), fresh.size());
+	settle(b);
+	EXPECT_EQ(cseg_batch_staged(b.get()), 0u);
+	const auto all = contents(b);
+	EXPECT_EQ(all.size(), 2 * names.size());
+	for (size_t i = 0; i < names.size(); i++) {
+		EXPECT_EQ(all.at({5, find(d, names[i]), 1}).second, static_cast<int64_t>(i));
+		EXPECT_EQ(all.at({5, find(d, names[i]), 2}).second, static_cast<int64_t>(i) + 1);
+	}
+}
+
+TEST(Batch, SomebodyElseAddsWhatIsPending) {
+	const BatchPtr b = make_batch();
+	const DictPtr d = make_dict();
+	add_record(d, many_names('a', 100));
+	const std::vector<std::string> names = many_names('b', 100);
+	for (const std::string &name : names)
+		insert_named(b, 1, 1, name, row(1));
+	lookup(b, d);
+	EXPECT_EQ(cseg_batch_pending(b.get()), names.size());
+	add_record(d, {names.begin(), names.end() - 1});
+	EXPECT_EQ(grow(b, d), 1u) << "but for the last one they are known by now";
+	settle(b);
+	EXPECT_EQ(contents(b).size(), names.size());
+	// Interned without a lookup: all records count.
+	insert_named(b, 1, 2, "new", row(1));
+	lookup(b, d);
+	insert(b, 1, 2, intern(b, names[0]), row(1));
+	EXPECT_EQ(grow(b, d), 1u);
+	settle(b);
+	EXPECT_EQ(contents(b).count({1, find(d, names[0]), 2}), 1u);
+	EXPECT_EQ(cseg_dict_count(d.get()), 401u);
+}
+
+TEST(Batch, NothingOvertakesRowsThatWait) {
+	const BatchPtr b = make_batch();
+	const DictPtr d = make_dict();
+	add_record(d, {"1", "2"});
+	CsegError err;
+	const Row updated = row(7);
+	insert_named(b, 1, 1, "1", row(1));
+	must(cseg_batch_update(b.get(), 1, 1, find(d, "1"), updated.v, &err), err);
+	insert(b, 1, 1, find(d, "2"), row(2));
+	EXPECT_TRUE(cseg_batch_touched(b.get(), 1, 1, find(d, "1")));
+	insert_named(b, 1, 1, "3", row(3));
+	lookup(b, d);
+	must(cseg_batch_update(b.get(), 1, 1, find(d, "2"), updated.v, &err), err);
+	EXPECT_EQ(grow(b, d), 1u);
+	settle(b);
+	const std::map<Key, std::pair<uint8_t, int64_t>> wanted = {{{1, find(d, "1"), 1}, {CSEG_DECIMAL, 7}},
+															   {{1, find(d, "2"), 1}, {CSEG_DECIMAL, 7}},
+															   {{1, find(d, "3"), 1}, {CSEG_DECIMAL, 3}}};
+	EXPECT_EQ(contents(b), wanted);
 }
 
 TEST(Batch, Touched) {
