@@ -545,7 +545,7 @@ store_row(AmScan *scan, TupleTableSlot *slot)
 	AmSlot *s = (AmSlot *) slot;
 	uint32 entry = scan->rows.rows[scan->row_at];
 
-	if (TTS_SHOULDFREE(slot))
+	if (TTS_SHOULDFREE(slot) || s->owns_values)
 		ExecClearTuple(slot);
 	if (s->scan != scan)
 		am_scan_forget_slot(scan, slot);

@@ -21,11 +21,20 @@ am_slot_init(TupleTableSlot *slot)
 
 	s->scan = NULL;
 	s->xmin = FrozenTransactionId;
+	s->owns_values = false;
+	s->kept = NULL;
+	s->kept_size = 0;
 }
 
 static void
 am_slot_release(TupleTableSlot *slot)
 {
+	AmSlot *s = (AmSlot *) slot;
+
+	if (s->kept)
+		pfree(s->kept);
+	s->kept = NULL;
+	s->kept_size = 0;
 }
 
 static void
@@ -34,6 +43,7 @@ am_slot_clear(TupleTableSlot *slot)
 	AmSlot *s = (AmSlot *) slot;
 
 	TTSOpsVirtual.clear(slot);
+	s->owns_values = false;
 	s->scan = NULL;
 	s->xmin = FrozenTransactionId;
 }
@@ -74,15 +84,81 @@ am_slot_getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 	return (Datum) 0;
 }
 
+/* Rows with larger values get memory of their own. */
+#define MAX_KEPT_SIZE 1024
+
+/* What the values of a row take that are not in the slot itself; 0 if they are not as simple as that. */
+static Size
+simple_values_size(TupleTableSlot *slot)
+{
+	TupleDesc desc = slot->tts_tupleDescriptor;
+	Size size = 0;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attbyval || slot->tts_isnull[i])
+			continue;
+		if (att->attlen != -1 || VARATT_IS_EXTERNAL(DatumGetPointer(slot->tts_values[i])))
+			return 0;
+		size += INTALIGN(VARSIZE_ANY(DatumGetPointer(slot->tts_values[i])));
+		if (size > MAX_KEPT_SIZE)
+			return 0;
+	}
+	return size;
+}
+
+/*
+ * Into memory that the slot keeps: those of a COPY are filled over and over, with rows of nearly the same size. Every
+ * varlena type of ours is aligned as an int.
+ */
+static bool
+materialize_simple(TupleTableSlot *slot)
+{
+	AmSlot *s = (AmSlot *) slot;
+	TupleDesc desc = slot->tts_tupleDescriptor;
+	Size size = simple_values_size(slot);
+	char *at;
+
+	if (size == 0)
+		return false;
+	if (size > s->kept_size)
+	{
+		if (s->kept)
+			pfree(s->kept);
+		s->kept = NULL;
+		s->kept_size = 0;
+		s->kept = MemoryContextAlloc(slot->tts_mcxt, MAX_KEPT_SIZE);
+		s->kept_size = MAX_KEPT_SIZE;
+	}
+	at = s->kept;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		struct varlena *v = (struct varlena *) DatumGetPointer(slot->tts_values[i]);
+		Size n;
+
+		if (TupleDescAttr(desc, i)->attbyval || slot->tts_isnull[i])
+			continue;
+		n = VARSIZE_ANY(v);
+		memcpy(at, v, n);
+		slot->tts_values[i] = PointerGetDatum(at);
+		at += INTALIGN(n);
+	}
+	s->owns_values = true;
+	return true;
+}
+
 static void
 am_slot_materialize(TupleTableSlot *slot)
 {
 	AmSlot *s = (AmSlot *) slot;
 
-	if (TTS_SHOULDFREE(slot))
+	if (TTS_SHOULDFREE(slot) || s->owns_values)
 		return;
 	slot_getallattrs(slot);
-	TTSOpsVirtual.materialize(slot);
+	if (!materialize_simple(slot))
+		TTSOpsVirtual.materialize(slot);
 	if (s->scan)
 		am_scan_forget_slot(s->scan, slot);
 	s->scan = NULL;
@@ -93,8 +169,15 @@ am_slot_copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 {
 	TransactionId xmin = src->tts_ops == &am_slot_ops ? ((AmSlot *) src)->xmin : FrozenTransactionId;
 	ItemPointerData tid = src->tts_tid;
+	int natts = src->tts_tupleDescriptor->natts;
 
-	TTSOpsVirtual.copyslot(dst, src);
+	am_slot_clear(dst);
+	slot_getallattrs(src);
+	memcpy(dst->tts_values, src->tts_values, sizeof(Datum) * natts);
+	memcpy(dst->tts_isnull, src->tts_isnull, sizeof(bool) * natts);
+	dst->tts_nvalid = (AttrNumber) natts;
+	dst->tts_flags &= ~TTS_FLAG_EMPTY;
+	am_slot_materialize(dst);
 	((AmSlot *) dst)->xmin = xmin;
 	dst->tts_tid = tid;
 	dst->tts_tableOid = src->tts_tableOid;

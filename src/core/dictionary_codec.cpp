@@ -706,11 +706,14 @@ void read_directory(Directory *out, const uint8_t *bytes, size_t len) {
 
 // ---- blocks: reading ----------------------------------------------------------------------------------------------
 
-// Where the texts of a block go. Nothing is written beyond what the directory promised.
+constexpr size_t kAhead = 16; // bytes that may be written behind a text before the next one starts
+
+// Where the texts of a block go. Nothing is written beyond what the directory promised, and kAhead bytes.
 struct Decoder::Out {
 	Out(const Block &b, int header_shift, std::vector<uint32_t> &s)
-		: shift(header_shift), left(b.raw), space(size_t{b.raw} + size_t{b.count} * 7), starts(s) {
+		: shift(header_shift), left(b.raw), space(size_t{b.raw} + size_t{b.count} * 7 + kAhead), starts(s) {
 		memory = std::make_unique_for_overwrite<uint8_t[]>(space);
+		end = memory.get();
 		starts.clear();
 		starts.reserve(b.count);
 	}
@@ -719,27 +722,43 @@ struct Decoder::Out {
 		if (len > left)
 			throw Corrupt("dictionary texts are longer than announced");
 		left -= len;
+		pad();
 		starts.push_back(static_cast<uint32_t>(used / 4));
 		const uint32_t header = text_header(len, shift);
 		uint8_t *p = memory.get() + used;
 		std::memcpy(p, &header, sizeof header);
-		// Padding is zeroed: nothing of the heap's past leaves in a text.
-		const size_t room = text_space(len);
-		for (size_t i = 4 + len; i < room; i++)
-			p[i] = 0;
-		used += room;
+		used += text_space(len);
+		end = p + 4 + len;
 		return p + 4;
 	}
+	// Copies a piece of the text that was started. *from has as many bytes as `readable` says.
+	static uint8_t *put(uint8_t *p, const uint8_t *from, size_t n, size_t readable) {
+		if (n <= kAhead && readable >= kAhead)
+			std::memcpy(p, from, kAhead);
+		else if (n > 0)
+			std::memcpy(p, from, n);
+		return p + n;
+	}
+	// How many bytes behind a text of this block can be read.
+	size_t readable(const uint8_t *text) const { return static_cast<size_t>(memory.get() + space - text); }
 	Arena finish() {
 		if (left != 0)
 			throw Corrupt("dictionary texts are shorter than announced");
+		pad();
 		return {std::move(memory), space};
+	}
+
+	// Padding is zeroed, once the text is complete: nothing of the heap's past leaves in a text.
+	void pad() {
+		constexpr uint32_t zero = 0;
+		std::memcpy(end, &zero, sizeof zero);
 	}
 
 	int shift;
 	size_t left; // bytes of text still allowed
 	size_t space;
 	size_t used = 0;
+	uint8_t *end; // of the last text
 	std::unique_ptr<uint8_t[]> memory;
 	std::vector<uint32_t> &starts;
 };
@@ -865,30 +884,38 @@ namespace {
 class Pieces {
 public:
 	explicit Pieces(std::span<const uint8_t> s) : at(s.data()), end(s.data() + s.size()) {}
-	std::string_view next() {
-		const void *zero = at == end ? nullptr : std::memchr(at, 0, static_cast<size_t>(end - at));
-		if (zero == nullptr)
-			throw Corrupt("text stream ends too early");
-		const auto *stop = static_cast<const uint8_t *>(zero);
-		const std::string_view s(reinterpret_cast<const char *>(at), static_cast<size_t>(stop - at));
-		at = stop + 1;
+	std::span<const uint8_t> next() {
+		const size_t n = length();
+		const std::span<const uint8_t> s(at, n);
+		at += n + 1;
 		return s;
 	}
+	// How many bytes can be read from here on.
+	size_t readable(std::span<const uint8_t> piece) const { return static_cast<size_t>(end - piece.data()); }
 	void finish() const {
 		if (at != end)
 			throw Corrupt("text stream has bytes left over");
 	}
 
 private:
+	// Most pieces are short: the first zero byte of eight.
+	size_t length() const {
+		const auto room = static_cast<size_t>(end - at);
+		if (room >= 8) {
+			const uint64_t v = load64(at);
+			const uint64_t zeros = (v - 0x0101010101010101) & ~v & 0x8080808080808080;
+			if (zeros != 0)
+				return static_cast<size_t>(std::countr_zero(zeros)) / 8;
+		}
+		const void *zero = room == 0 ? nullptr : std::memchr(at, 0, room);
+		if (zero == nullptr)
+			throw Corrupt("text stream ends too early");
+		return static_cast<size_t>(static_cast<const uint8_t *>(zero) - at);
+	}
+
 	const uint8_t *at;
 	const uint8_t *end;
 };
-
-uint8_t *put(uint8_t *p, std::string_view s) {
-	if (!s.empty())
-		std::memcpy(p, s.data(), s.size());
-	return p + s.size();
-}
 
 uint8_t *put_digits(uint8_t *p, uint64_t v, size_t n) {
 	for (size_t i = n; i-- > 0; v /= 10)
@@ -918,19 +945,21 @@ void Decoder::split(Reader r, const uint8_t *record, const Directory &dir, uint3
 		const uint64_t number = bits.get(digit_bits(n_digits));
 		if (number >= kPower10[n_digits])
 			throw Corrupt("number in a text is out of range");
-		const std::string_view head = heads.next();
-		std::string_view end;
-		if (domain[i] == kRareDomain)
+		const auto head = heads.next();
+		std::span<const uint8_t> end;
+		if (domain[i] == kRareDomain) {
 			end = rare.next();
-		else if (domain[i] > dir.domains.size())
+		} else if (domain[i] > dir.domains.size()) {
 			throw Corrupt("domain is not in the table");
-		else if (domain[i] > 0)
-			end = view(record, dir.domains[domain[i] - 1]);
+		} else if (domain[i] > 0) {
+			const Range r = dir.domains[domain[i] - 1];
+			end = {record + r.offset, r.bytes};
+		}
 		uint8_t *const text = out.start(shared[i] + head.size() + n_digits + end.size());
-		uint8_t *p = put(text, {reinterpret_cast<const char *>(before), shared[i]});
-		p = put(p, head);
+		uint8_t *p = before == nullptr ? text : Out::put(text, before, shared[i], out.readable(before));
+		p = Out::put(p, head.data(), head.size(), heads.readable(head));
 		p = put_digits(p, number, n_digits);
-		put(p, end);
+		Out::put(p, end.data(), end.size(), end.size());
 		before = text;
 		before_len = shared[i] + head.size();
 	}
