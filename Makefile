@@ -48,9 +48,13 @@ OBJS_C = \
 	src/am/summary.o \
 	src/am/write.o \
 	src/plan/agg_exec.o \
+	src/plan/agg_explain.o \
 	src/plan/agg_groups.o \
+	src/plan/agg_parallel.o \
 	src/plan/agg_paths.o \
+	src/plan/agg_plan.o \
 	src/plan/agg_tests.o \
+	src/plan/agg_transport.o \
 	src/plan/clauses.o \
 	src/plan/costs.o \
 	src/plan/estimate.o \

@@ -188,7 +188,7 @@ SELECT uses_node('SELECT count(*) FROM t');
 SELECT twin('SELECT segment_id, count(*), avg(total_revenue) FROM @ GROUP BY 1');
 DROP TABLE t, t_twin;
 
--- Partitions: each of its own, and together as ever.
+-- Partitions: each of its own, and together.
 CREATE TABLE parts (LIKE customer_segmentation_table) PARTITION BY LIST (segment_id);
 CREATE TABLE part1 PARTITION OF parts FOR VALUES IN ('segment1') USING customer_segmentation;
 CREATE TABLE part2 PARTITION OF parts FOR VALUES IN ('segment2', 'segment3') USING customer_segmentation;

@@ -211,6 +211,7 @@ typedef struct AmSummary
 	double customers;   /* identities in the dictionary */
 	double instances;   /* with rows; of one id in several slots each counts */
 	double *group_rows; /* by the group's place in the view */
+	double cell_bytes;  /* as stored */
 	/* Of dimensions and the identity, by AmColumn: different values, and the part of the rows that have none. */
 	double distinct[AM_COLUMNS];
 	double null_fraction[AM_COLUMNS];

@@ -137,6 +137,22 @@ add_instances(Entry *e, Values values[AM_COLUMNS], int g)
 	}
 }
 
+static double
+cell_bytes(const StoreView *view)
+{
+	double bytes = 0;
+
+	for (int i = 0; i < view->n_cells; i++)
+	{
+		const StoreCell *cell = view->cells[i];
+
+		bytes += cell->base ? cell->base->body_len : 0;
+		for (int d = 0; d < cell->n_deltas; d++)
+			bytes += cell->deltas[d]->body_len;
+	}
+	return bytes;
+}
+
 static void
 sum_up(Entry *e)
 {
@@ -146,6 +162,7 @@ sum_up(Entry *e)
 	for (int c = 0; c < AM_COLUMNS; c++)
 		values[c].hash = palloc_extended(sizeof(uint64) * Max(view->n_instances + view->n_groups, 1), MCXT_ALLOC_HUGE);
 	e->summary.rows = (double) view->rows;
+	e->summary.cell_bytes = cell_bytes(view);
 	e->summary.group_rows = palloc0(sizeof(double) * Max(view->n_groups, 1));
 	for (int g = 0; g < view->n_groups; g++)
 	{

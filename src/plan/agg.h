@@ -115,6 +115,7 @@ typedef struct AggSum
 /* What is kept lies in cxt. */
 extern void agg_sum_add_totals(AggSum *sum, MemoryContext cxt, int64 rows, const CsegMeasureTotals *t);
 extern void agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v);
+extern void agg_sum_add_sum(AggSum *sum, MemoryContext cxt, const AggSum *more);
 extern Datum agg_sum_result(const AggSum *sum, const AggCall *call, bool *isnull);
 
 /* ---- groups ------------------------------------------------------------------------------------------------------ */
@@ -166,7 +167,8 @@ agg_payload(AggEntry *entry)
 /*
  * The targets of custom_scan_tlist are, in this order: keys, aggregates, GROUPING() calls; then, each in a BoolExpr of
  * its own so that no expression of the query is taken for one of them: clauses about instances, on measures, on the
- * identity, and last a column, which says where the relation is in the range table.
+ * identity, and a column, which says where the relation is in the range table. A partial node has one more, the only
+ * one that it returns: a group as bytes.
  */
 typedef struct AggLayout
 {
@@ -178,8 +180,13 @@ typedef struct AggLayout
 	int n_identity;
 } AggLayout;
 
+extern const CustomPathMethods agg_path_methods;
+extern const CustomPathMethods agg_partial_path_methods;
+extern Expr *agg_unfinished_group(void);
+
 extern bool plan_enable_aggregate;
 extern void plan_aggregate_init(void);
 extern const CustomScanMethods agg_scan_methods;
+extern const CustomScanMethods agg_partial_scan_methods;
 
 #endif /* CSEG_PLAN_AGG_H */

@@ -8,7 +8,7 @@
  * which adds up cells. Cells are read container by container, so distinct customers of a group are counted in one
  * bitmap of a container.
  */
-#include "plan/agg.h"
+#include "plan/agg_state.h"
 
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
@@ -30,159 +30,20 @@
 #include "compat/compat.h"
 #include "plan/explain.h"
 
-#define NO_INDEX (-1)
-
-/* Rows that an aggregate's FILTER lets pass. The first view is without filter. */
-typedef struct View
-{
-	List *filter_instance;
-	List *filter_measures;
-	ExprState *instance;
-	int core; /* the core's view that adds them up */
-} View;
-
-/* A view of the core. The first one's condition is the query's own. */
-typedef struct CoreView
-{
-	List *clauses;
-	List *tests;
-	AggCondition condition;
-	uint8 sums;
-	uint8 extremes;
-	bool members;
-} CoreView;
-
-typedef struct Sum
-{
-	int view;
-	int measure;
-	bool sum; /* else only counts and extremes */
-	bool extremes;
-} Sum;
-
-typedef struct Call
-{
-	AggCall call;
-	ExprState *arg;
-	Oid arg_type;
-	int16 typlen;
-	bool typbyval;
-	FmgrInfo pick;
-	int view;
-	int sum;
-	AggTable *distinct;
-} Call;
-
-/* The customers of a container that belong to a group, for count(DISTINCT). */
-typedef struct Members
-{
-	struct Members *next;
-	AggEntry *group;
-	int call;
-	uint64 bits[CSEG_MEMBER_WORDS];
-} Members;
-
-typedef struct Pick
-{
-	Datum value;
-	bool found;
-} Pick;
-
-/* What is kept of a group. */
-typedef struct AggGroup
-{
-	int64 *rows;   /* by view */
-	AggSum *sums;  /* by sum */
-	Pick *picks;   /* by call */
-	int64 *counts; /* by call */
-	Members **members;
-	int32 number;
-} AggGroup;
-
-/* What is the same for all rows of an instance. */
-typedef struct InstanceInfo
-{
-	AggEntry **groups; /* by grouping set */
-	bool *passes;      /* by view */
-	Datum *args;       /* by call */
-	bool *nulls;
-} InstanceInfo;
-
-typedef struct GroupRun
-{
-	uint64 wanted;
-	uint64 exact; /* of wanted: totals don't do */
-	CsegSlotLeaf *leaves;
-	InstanceInfo *infos[CSEG_SLOTS];
-} GroupRun;
-
-typedef struct IdentityValue
-{
-	ExprState *expr;
-	bool is_array;
-} IdentityValue;
-
-typedef struct AggregateState
-{
-	CustomScanState css;
-	Relation rel;
-	AmColumnMap *map;
-	AggLayout layout;
-	List *sets; /* of positions of keys; NIL: all of them */
-	List *refs;
-	int n_sets;
-
-	ExprContext *econtext; /* for what is about instances */
-	TupleTableSlot *instance_slot;
-	ExprState *instance_qual;
-	ExprState **keys;
-	AggTable *groups;
-	int n_views;
-	View *views;
-	int n_cores;
-	CoreView *cores;
-	int n_sums;
-	Sum *sums;
-	Call *calls;
-	List **grouping_refs;
-	int n_leaves;
-	ExprState **leaves;
-	int n_identity;
-	IdentityValue *identity;
-	bool from_cells; /* totals never do */
-	bool distinct;   /* customers are counted */
-	bool only_rows;  /* wide: test rows one by one */
-
-	/* a run */
-	MemoryContext run_cxt;
-	MemoryContext cell_cxt;
-	MemoryContext row_cxt;
-	AmReader *reader;
-	StoreOwner *cell_owner;
-	StoreOwner *cursor_owner;
-	CsegSift *sift;
-	GroupRun *runs; /* by group of the view */
-	bool by_customer;
-	int n_ordinals;
-	uint32 *ordinals; /* sorted */
-	uint16 *lows;
-	Members *members;
-	Members *spare_members;
-	AmScanStats stats;
-	int64 from_totals; /* instances */
-	bool done;
-	int at;
-} AggregateState;
-
 static Node *create_state(CustomScan *cscan);
 static void begin_aggregate(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_aggregate(CustomScanState *node);
+static TupleTableSlot *exec_partial_aggregate(CustomScanState *node);
 static void end_aggregate(CustomScanState *node);
 static void rescan_aggregate(CustomScanState *node);
-static void explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es);
 
 const CustomScanMethods agg_scan_methods = {
 	.CustomName = "CustomerSegmentationAggregate",
+	.CreateCustomScanState = create_state,
+};
+
+const CustomScanMethods agg_partial_scan_methods = {
+	.CustomName = "CustomerSegmentationPartialAggregate",
 	.CreateCustomScanState = create_state,
 };
 
@@ -192,7 +53,21 @@ static const CustomExecMethods exec_methods = {
 	.ExecCustomScan = exec_aggregate,
 	.EndCustomScan = end_aggregate,
 	.ReScanCustomScan = rescan_aggregate,
-	.ExplainCustomScan = explain_aggregate,
+	.ExplainCustomScan = agg_explain,
+};
+
+static const CustomExecMethods partial_exec_methods = {
+	.CustomName = "CustomerSegmentationPartialAggregate",
+	.BeginCustomScan = begin_aggregate,
+	.ExecCustomScan = exec_partial_aggregate,
+	.EndCustomScan = end_aggregate,
+	.ReScanCustomScan = rescan_aggregate,
+	.EstimateDSMCustomScan = agg_estimate_shared,
+	.InitializeDSMCustomScan = agg_initialize_shared,
+	.ReInitializeDSMCustomScan = agg_reinitialize_shared,
+	.InitializeWorkerCustomScan = agg_initialize_worker,
+	.ShutdownCustomScan = agg_shutdown,
+	.ExplainCustomScan = agg_explain,
 };
 
 static Node *
@@ -201,23 +76,31 @@ create_state(CustomScan *cscan)
 	AggregateState *state = palloc0(sizeof(AggregateState));
 
 	NodeSetTag(state, T_CustomScanState);
-	state->css.methods = &exec_methods;
+	state->partial = cscan->methods == &agg_partial_scan_methods;
+	state->css.methods = state->partial ? &partial_exec_methods : &exec_methods;
 	return (Node *) state;
 }
 
 /* ---- begin --------------------------------------------------------------------------------------------------------
  */
 
-static Expr *
-target(const CustomScan *cscan, int i)
+Expr *
+agg_target(const CustomScan *cscan, int i)
 {
 	return list_nth_node(TargetEntry, cscan->custom_scan_tlist, i)->expr;
 }
 
-static Expr *
-hidden(const CustomScan *cscan, int i)
+Expr *
+agg_hidden_target(const CustomScan *cscan, int i)
 {
-	return linitial(castNode(BoolExpr, target(cscan, i))->args);
+	return linitial(castNode(BoolExpr, agg_target(cscan, i))->args);
+}
+
+/* The targets of the layout. */
+static int
+n_targets(const AggLayout *l)
+{
+	return l->n_keys + l->n_calls + l->n_groupings + l->n_instance + l->n_measures + l->n_identity;
 }
 
 /* The n hidden expressions from *at on. */
@@ -227,14 +110,14 @@ take_hidden(const CustomScan *cscan, int *at, int n)
 	List *list = NIL;
 
 	for (int i = 0; i < n; i++)
-		list = lappend(list, hidden(cscan, (*at)++));
+		list = lappend(list, agg_hidden_target(cscan, (*at)++));
 	return list;
 }
 
 static Index
-scanned_varno(const CustomScan *cscan)
+scanned_varno(const CustomScan *cscan, const AggLayout *layout)
 {
-	NullTest *test = castNode(NullTest, hidden(cscan, list_length(cscan->custom_scan_tlist) - 1));
+	NullTest *test = castNode(NullTest, agg_hidden_target(cscan, n_targets(layout)));
 
 	return (Index) castNode(Var, test->arg)->varno;
 }
@@ -351,7 +234,8 @@ init_call(AggregateState *state, Call *c, const Aggref *agg, Index varno)
 	if (c->call.kind == AGG_PICK)
 		fmgr_info(c->call.pick, &c->pick);
 	if (c->call.kind == AGG_DISTINCT_ARG)
-		c->distinct = agg_table_new(CurrentMemoryContext, 1, &c->call.equal, &c->call.collation, &c->arg_type, 0);
+		c->distinct = agg_table_new(CurrentMemoryContext, 1, &c->call.equal, &c->call.collation, &c->arg_type,
+									sizeof(AggEntry *));
 	if (c->call.kind == AGG_DISTINCT_IDENTITY)
 	{
 		state->cores[state->views[c->view].core].members = true;
@@ -374,7 +258,7 @@ init_keys(AggregateState *state, CustomScan *cscan)
 	state->keys = palloc(sizeof(ExprState *) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		Expr *key = target(cscan, i);
+		Expr *key = agg_target(cscan, i);
 
 		state->keys[i] = ExecInitExpr(key, &state->css.ss.ps);
 		equal[i] = list_nth_oid(ops, i);
@@ -435,13 +319,15 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 {
 	AggregateState *state = (AggregateState *) node;
 	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	Index varno = scanned_varno(cscan);
+	Index varno;
 	int n_calls;
 
 	init_layout(state, cscan);
 	n_calls = state->layout.n_calls;
+	varno = scanned_varno(cscan, &state->layout);
 	state->rel = ExecOpenScanRelation(estate, varno, eflags);
-	state->map = am_copy_relation_map(state->rel);
+	/* A node that merges may be about a partitioned table. */
+	state->map = am_column_map(RelationGetDescr(state->rel));
 	state->econtext = CreateExprContext(estate);
 	state->instance_slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(state->rel), &TTSOpsVirtual);
 	state->views = palloc0(sizeof(View) * (n_calls + 1));
@@ -451,13 +337,15 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 	init_clauses(state, cscan, varno);
 	init_keys(state, cscan);
 	for (int i = 0; i < n_calls; i++)
-		init_call(state, &state->calls[i], castNode(Aggref, target(cscan, state->layout.n_keys + i)), varno);
+		init_call(state, &state->calls[i], castNode(Aggref, agg_target(cscan, state->layout.n_keys + i)), varno);
 	state->grouping_refs = palloc0(sizeof(List *) * Max(state->layout.n_groupings, 1));
 	for (int i = 0; i < state->layout.n_groupings; i++)
-		state->grouping_refs[i] = castNode(GroupingFunc, target(cscan, state->layout.n_keys + n_calls + i))->refs;
+		state->grouping_refs[i] = castNode(GroupingFunc, agg_target(cscan, state->layout.n_keys + n_calls + i))->refs;
 	state->from_cells = state->layout.n_measures > 0 || state->n_identity > 0 || state->n_cores > 1;
 	state->run_cxt =
 		AllocSetContextCreate(estate->es_query_cxt, "customer_segmentation aggregate", ALLOCSET_DEFAULT_SIZES);
+	if (cscan->custom_plans)
+		node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 }
 
 /* ---- instances ----------------------------------------------------------------------------------------------------
@@ -505,12 +393,13 @@ new_group(AggregateState *state, AggEntry *entry)
 	group->picks = palloc0(sizeof(Pick) * n_calls);
 	group->counts = palloc0(sizeof(int64) * n_calls);
 	group->members = palloc0(sizeof(Members *) * n_calls);
+	group->values = palloc0(sizeof(AggEntry *) * n_calls);
 	group->number = state->groups->n_entries - 1;
 	return group;
 }
 
-static AggEntry *
-find_group(AggregateState *state, int set, const Datum *keys, const bool *nulls)
+AggEntry *
+agg_find_group(AggregateState *state, int set, const Datum *keys, const bool *nulls)
 {
 	bool isnew;
 	AggEntry *entry = agg_table_find(state->groups, set, keys, nulls, &isnew);
@@ -541,7 +430,7 @@ find_groups(AggregateState *state, InstanceInfo *info)
 
 		for (int i = 0; i < n; i++)
 			masked[i] = nulls[i] || (state->sets && !list_member_int(positions, i));
-		info->groups[set] = find_group(state, set, keys, masked);
+		info->groups[set] = agg_find_group(state, set, keys, masked);
 	}
 }
 
@@ -597,8 +486,8 @@ instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot)
 /* ---- adding up ------------------------------------------------------------------------------------------------------
  */
 
-static void
-pick_argument(AggregateState *state, Call *c, Pick *pick, Datum value)
+void
+agg_pick_argument(AggregateState *state, Call *c, Pick *pick, Datum value)
 {
 	MemoryContext old;
 	Datum chosen;
@@ -619,15 +508,20 @@ pick_argument(AggregateState *state, Call *c, Pick *pick, Datum value)
 	MemoryContextSwitchTo(old);
 }
 
-static void
-note_distinct(AggregateState *state, Call *c, AggGroup *group, int64 *count, Datum value)
+void
+agg_note_distinct(AggregateState *state, int call, AggGroup *group, Datum value)
 {
 	MemoryContext old = MemoryContextSwitchTo(state->econtext->ecxt_per_tuple_memory);
 	bool notnull = false;
 	bool isnew;
+	AggEntry *entry = agg_table_find(state->calls[call].distinct, group->number, &value, &notnull, &isnew);
 
-	agg_table_find(c->distinct, group->number, &value, &notnull, &isnew);
-	*count += isnew;
+	if (isnew)
+	{
+		*(AggEntry **) agg_payload(entry) = group->values[call];
+		group->values[call] = entry;
+		group->counts[call]++;
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -645,9 +539,9 @@ add_rows(AggregateState *state, const InstanceInfo *info, AggGroup *group, int v
 		if (c->call.kind == AGG_COUNT_ARG)
 			group->counts[i] += rows;
 		else if (c->call.kind == AGG_PICK)
-			pick_argument(state, c, &group->picks[i], info->args[i]);
+			agg_pick_argument(state, c, &group->picks[i], info->args[i]);
 		else
-			note_distinct(state, c, group, &group->counts[i], info->args[i]);
+			agg_note_distinct(state, i, group, info->args[i]);
 	}
 }
 
@@ -819,10 +713,10 @@ read_cell(AggregateState *state, StoreCell *cell, int n_lows)
 {
 	StoreSharedCell *shared;
 
-	state->stats.cells_read++;
-	state->stats.bytes_read += cell->base ? cell->base->body_len : 0;
+	state->counts.stats.cells_read++;
+	state->counts.stats.bytes_read += cell->base ? cell->base->body_len : 0;
 	for (int i = 0; i < cell->n_deltas; i++)
-		state->stats.bytes_read += cell->deltas[i]->body_len;
+		state->counts.stats.bytes_read += cell->deltas[i]->body_len;
 	/* Pinned here: what the query evaluates meanwhile may read the table, too, and the reader's cells may change. */
 	shared = state->by_customer ? store_share_customers(state->rel, cell, state->lows, n_lows)
 								: store_share_cell(state->rel, cell);
@@ -1029,7 +923,7 @@ visit_cell(AggregateState *state, StoreCell *cell)
 		n_lows = container_lows(state, cell->container);
 	if ((sums == 0 && members == 0) || (state->by_customer && n_lows == 0))
 	{
-		state->stats.cells_skipped += state->from_cells || state->distinct;
+		state->counts.stats.cells_skipped += state->from_cells || state->distinct;
 		return;
 	}
 	CHECK_FOR_INTERRUPTS();
@@ -1048,19 +942,29 @@ visit_cell(AggregateState *state, StoreCell *cell)
 	store_owner_set(state->cell_owner, NULL);
 }
 
+/* In parallel each process reads cells, or where customers are counted containers, that no other reads. */
 static void
 visit_cells(AggregateState *state)
 {
 	const StoreView *view = state->reader->view;
 	StoreCell **cells = MemoryContextAllocHuge(state->run_cxt, sizeof(StoreCell *) * Max(view->n_cells, 1));
+	uint32 taken = agg_take_next(state);
+	uint32 at = 0;
 
 	memcpy(cells, view->cells, sizeof(StoreCell *) * view->n_cells);
 	qsort(cells, view->n_cells, sizeof(StoreCell *), by_container);
 	for (int i = 0; i < view->n_cells; i++)
 	{
-		if (i > 0 && cells[i]->container != cells[i - 1]->container)
+		bool new_container = i > 0 && cells[i]->container != cells[i - 1]->container;
+
+		if (new_container)
 			count_members(state);
-		visit_cell(state, cells[i]);
+		if (i > 0 && (new_container || !state->distinct))
+			at++;
+		if (at > taken)
+			taken = agg_take_next(state);
+		if (at == taken || state->shared == NULL)
+			visit_cell(state, cells[i]);
 	}
 	count_members(state);
 }
@@ -1105,8 +1009,10 @@ visit_totals(AggregateState *state, GroupRun *run, StoreGroup *group)
 			run->exact |= UINT64CONST(1) << slot;
 			continue;
 		}
+		if (!state->leads)
+			continue;
 		add_totals(state, instance_info(state, run, group, slot), &totals);
-		state->from_totals++;
+		state->counts.from_totals++;
 	}
 }
 
@@ -1158,17 +1064,17 @@ choose_instances(AggregateState *state)
 				econtext = show_instance(state, group, group->instance[slot]);
 				if (!ExecQual(state->instance_qual, econtext))
 				{
-					state->stats.instances_skipped++;
+					state->counts.stats.instances_skipped += state->leads;
 					continue;
 				}
 			}
 			if (state->n_leaves > 0)
 				evaluate_leaves(state, run, group, slot);
 			run->wanted |= UINT64CONST(1) << slot;
-			state->stats.instances_read++;
+			state->counts.stats.instances_read += state->leads;
 		}
-		state->stats.groups_read += run->wanted != 0;
-		state->stats.groups_skipped += run->wanted == 0;
+		state->counts.stats.groups_read += state->leads && run->wanted != 0;
+		state->counts.stats.groups_skipped += state->leads && run->wanted == 0;
 		if (!state->from_cells)
 			visit_totals(state, run, group);
 	}
@@ -1272,7 +1178,6 @@ new_sift(AggregateState *state)
 	return sift;
 }
 
-/* Groups without keys are there even if no row is. */
 static void
 start_groups(AggregateState *state)
 {
@@ -1283,12 +1188,15 @@ start_groups(AggregateState *state)
 	for (int i = 0; i < state->layout.n_calls; i++)
 		if (state->calls[i].distinct)
 			agg_table_reset(state->calls[i].distinct, state->run_cxt);
+	/* Groups without keys are there even if no row is: who finishes the groups makes them. */
+	if (state->partial)
+		return;
 	memset(nulls, true, sizeof(bool) * Max(state->layout.n_keys, 1));
 	if (state->layout.n_keys == 0 && state->sets == NIL)
-		find_group(state, 0, keys, nulls);
+		agg_find_group(state, 0, keys, nulls);
 	for (int set = 0; state->sets && set < state->n_sets; set++)
 		if (list_nth(state->sets, set) == NIL)
-			find_group(state, set, keys, nulls);
+			agg_find_group(state, set, keys, nulls);
 }
 
 static void
@@ -1329,8 +1237,8 @@ run_aggregate(AggregateState *state)
 	MemoryContext old;
 
 	forget_run(state);
-	memset(&state->stats, 0, sizeof(state->stats));
-	state->from_totals = 0;
+	memset(&state->counts, 0, sizeof(state->counts));
+	agg_start_process(state);
 	am_flush_before_read(state->rel, snapshot);
 	PredicateLockRelation(state->rel, snapshot);
 	state->reader = am_reader_acquire(state->rel, snapshot);
@@ -1343,6 +1251,43 @@ run_aggregate(AggregateState *state)
 	MemoryContextSwitchTo(old);
 	am_reader_release(state->reader);
 	state->reader = NULL;
+	agg_share_counts(state);
+	state->done = true;
+}
+
+static void
+merge_group(AggregateState *state, TupleTableSlot *slot)
+{
+	MemoryContext old;
+	bytea *group;
+	bool isnull;
+
+	ResetExprContext(state->econtext);
+	old = MemoryContextSwitchTo(state->econtext->ecxt_per_tuple_memory);
+	group = DatumGetByteaPP(slot_getattr(slot, 1, &isnull));
+	agg_unpack_group(state, VARDATA_ANY(group), VARSIZE_ANY_EXHDR(group));
+	MemoryContextSwitchTo(old);
+}
+
+/* Of partitions, or of parallel processes. */
+static void
+merge_groups(AggregateState *state)
+{
+	PlanState *child = linitial(state->css.custom_ps);
+	MemoryContext old;
+	TupleTableSlot *slot;
+
+	forget_run(state);
+	ResetExprContext(state->econtext);
+	old = MemoryContextSwitchTo(state->run_cxt);
+	start_groups(state);
+	/* The nodes below may keep what they allocate. */
+	MemoryContextSwitchTo(old);
+	for (slot = ExecProcNode(child); !TupIsNull(slot); slot = ExecProcNode(child))
+	{
+		CHECK_FOR_INTERRUPTS();
+		merge_group(state, slot);
+	}
 	state->done = true;
 }
 
@@ -1425,7 +1370,9 @@ exec_aggregate(CustomScanState *node)
 	ExprContext *econtext = node->ss.ps.ps_ExprContext;
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
-	if (!state->done)
+	if (!state->done && node->custom_ps)
+		merge_groups(state);
+	else if (!state->done)
 		run_aggregate(state);
 	while (state->at < state->groups->n_entries)
 	{
@@ -1446,11 +1393,44 @@ exec_aggregate(CustomScanState *node)
 	return NULL;
 }
 
+/* A group that is not finished, as one value. */
+static TupleTableSlot *
+exec_partial_aggregate(CustomScanState *node)
+{
+	AggregateState *state = (AggregateState *) node;
+	ExprContext *econtext = node->ss.ps.ps_ExprContext;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+	int at = slot->tts_tupleDescriptor->natts - 1;
+	StringInfoData buf;
+	MemoryContext old;
+
+	if (!state->done)
+		run_aggregate(state);
+	if (state->at >= state->groups->n_entries)
+		return NULL;
+	ResetExprContext(econtext);
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	agg_pack_group(state, state->groups->entries[state->at++], &buf);
+	SET_VARSIZE(buf.data, buf.len);
+	MemoryContextSwitchTo(old);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, sizeof(bool) * at);
+	slot->tts_values[at] = PointerGetDatum(buf.data);
+	slot->tts_isnull[at] = false;
+	ExecStoreVirtualTuple(slot);
+	econtext->ecxt_scantuple = slot;
+	return node->ss.ps.ps_ProjInfo ? ExecProject(node->ss.ps.ps_ProjInfo) : slot;
+}
+
 static void
 end_aggregate(CustomScanState *node)
 {
 	AggregateState *state = (AggregateState *) node;
 
+	if (node->custom_ps)
+		ExecEndNode(linitial(node->custom_ps));
 	if (state->reader)
 		am_reader_release(state->reader);
 	state->reader = NULL;
@@ -1459,63 +1439,21 @@ end_aggregate(CustomScanState *node)
 	state->run_cxt = NULL;
 }
 
-/* Without new parameters the groups are still the same. */
+/* Without new parameters the groups are still the same, unless it was a part of them that this process has read. */
 static void
 rescan_aggregate(CustomScanState *node)
 {
 	AggregateState *state = (AggregateState *) node;
+	PlanState *child = node->custom_ps ? linitial(node->custom_ps) : NULL;
 
-	if (node->ss.ps.chgParam)
-		forget_run(state);
 	state->at = 0;
-}
-
-/* ---- EXPLAIN
- * -------------------------------------------------------------------------------------------------------------- */
-
-static List *
-expressions(CustomScan *cscan, int first, int n, bool is_hidden)
-{
-	List *list = NIL;
-
-	for (int i = first; i < first + n; i++)
-		list = lappend(list, is_hidden ? hidden(cscan, i) : target(cscan, i));
-	return list;
-}
-
-static void
-explain_keys(CustomScan *cscan, int n, List *context, ExplainState *es)
-{
-	bool useprefix = list_length(es->rtable) > 1 || es->verbose;
-	List *shown = NIL;
-	ListCell *lc;
-
-	foreach (lc, expressions(cscan, 0, n, false))
-		shown = lappend(shown, deparse_expression(lfirst(lc), context, useprefix, false));
-	if (shown)
-		ExplainPropertyList("Group Key", shown, es);
-}
-
-static void
-explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
-{
-	AggregateState *state = (AggregateState *) node;
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	const AggLayout *l = &state->layout;
-	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
-	int at = l->n_keys + l->n_calls + l->n_groupings;
-
-	ExplainPropertyText("Relation", RelationGetRelationName(state->rel), es);
-	explain_keys(cscan, l->n_keys, context, es);
-	explain_clauses("Instance Cond", expressions(cscan, at, l->n_instance, true), context, es);
-	at += l->n_instance;
-	explain_clauses("Measure Cond", expressions(cscan, at, l->n_measures, true), context, es);
-	at += l->n_measures;
-	explain_clauses("Customer Cond", expressions(cscan, at, l->n_identity, true), context, es);
-	ExplainPropertyText("Answered From", state->from_cells || state->distinct ? "cells" : "totals", es);
-	if (!es->analyze || !state->done)
+	if (node->ss.ps.chgParam == NULL && state->shared == NULL)
 		return;
-	explain_stats(&state->stats, es);
-	ExplainPropertyInteger("Instances From Totals", NULL, state->from_totals, es);
-	ExplainPropertyInteger("Rows Made", NULL, 0, es);
+	forget_run(state);
+	if (child == NULL)
+		return;
+	if (node->ss.ps.chgParam)
+		UpdateChangedParamSet(child, node->ss.ps.chgParam);
+	if (child->chgParam == NULL)
+		ExecReScan(child);
 }

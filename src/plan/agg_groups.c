@@ -234,14 +234,21 @@ add_decimals(AggSum *sum, MemoryContext cxt, int128 amount, int scale)
 	sum->scale = to;
 }
 
+/* Of equal numbers the one with more decimals goes first, so that nothing depends on the order in which they come. */
+static bool
+goes_before(int order, int scale, int other_scale)
+{
+	return order < 0 || (order == 0 && scale > other_scale);
+}
+
 static void
 widen(AggSum *sum, const CsegValue *min, const CsegValue *max)
 {
 	if (min->kind != CSEG_DECIMAL)
 		return;
-	if (sum->min.kind == CSEG_NULL || cseg_value_compare(min, &sum->min) < 0)
+	if (sum->min.kind == CSEG_NULL || goes_before(cseg_value_compare(min, &sum->min), min->scale, sum->min.scale))
 		sum->min = *min;
-	if (sum->max.kind == CSEG_NULL || cseg_value_compare(max, &sum->max) > 0)
+	if (sum->max.kind == CSEG_NULL || goes_before(cseg_value_compare(&sum->max, max), max->scale, sum->max.scale))
 		sum->max = *max;
 }
 
@@ -267,6 +274,23 @@ compare_numerics(Numeric a, Numeric b)
 	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a), NumericGetDatum(b)));
 }
 
+static int
+scale_of(Numeric n)
+{
+	return DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(n)));
+}
+
+static void
+keep_extremes(AggSum *sum, MemoryContext cxt, Numeric least, Numeric greatest)
+{
+	if (sum->wide_min == NULL ||
+		goes_before(compare_numerics(least, sum->wide_min), scale_of(least), scale_of(sum->wide_min)))
+		keep_numeric(&sum->wide_min, cxt, least);
+	if (sum->wide_max == NULL ||
+		goes_before(compare_numerics(sum->wide_max, greatest), scale_of(greatest), scale_of(sum->wide_max)))
+		keep_numeric(&sum->wide_max, cxt, greatest);
+}
+
 static void
 add_wide(AggSum *sum, MemoryContext cxt, const CsegValue *v)
 {
@@ -274,10 +298,7 @@ add_wide(AggSum *sum, MemoryContext cxt, const CsegValue *v)
 	Numeric n = DatumGetNumeric(am_measure_to_datum(CSEG_M_REVENUE, v, &isnull));
 
 	sum->finite++;
-	if (sum->wide_min == NULL || compare_numerics(n, sum->wide_min) < 0)
-		keep_numeric(&sum->wide_min, cxt, n);
-	if (sum->wide_max == NULL || compare_numerics(n, sum->wide_max) > 0)
-		keep_numeric(&sum->wide_max, cxt, n);
+	keep_extremes(sum, cxt, n, n);
 	spill(sum, cxt, n);
 }
 
@@ -306,6 +327,23 @@ agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v)
 		add_wide(sum, cxt, v);
 		break;
 	}
+}
+
+void
+agg_sum_add_sum(AggSum *sum, MemoryContext cxt, const AggSum *more)
+{
+	sum->finite += more->finite;
+	sum->nans += more->nans;
+	sum->pinfs += more->pinfs;
+	sum->ninfs += more->ninfs;
+	if (more->finite == 0)
+		return;
+	add_decimals(sum, cxt, more->sum, more->scale);
+	if (more->spill)
+		spill(sum, cxt, more->spill);
+	widen(sum, &more->min, &more->max);
+	if (more->wide_min)
+		keep_extremes(sum, cxt, more->wide_min, more->wide_max);
 }
 
 /* ---- results -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@
  */
 #include "plan/agg.h"
 
+#include <math.h>
+
+#include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
@@ -23,26 +26,21 @@
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "port/pg_bitutils.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "compat/compat.h"
+#include "plan/costs.h"
 
 bool plan_enable_aggregate = true;
 
 static create_upper_paths_hook_type previous_hook = NULL;
 
-static Plan *plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist, List *clauses,
-							List *custom_plans);
-
-static const CustomPathMethods path_methods = {
-	.CustomName = "CustomerSegmentationAggregate",
-	.PlanCustomPath = plan_aggregate,
-};
-
-/* What a query asks for, found to be covered. */
+/* What a query asks for, found to be covered: of a table, or of all partitions of one. */
 typedef struct AggQuery
 {
+	RelOptInfo *rel;
 	Index varno;
 	const AmColumnMap *map;
 	AttrNumber identity;
@@ -56,14 +54,28 @@ typedef struct AggQuery
 	List *measures;
 	List *identities;
 	List *having;
-	bool cells;       /* totals don't do */
+	bool cells; /* totals don't do */
+	bool counts_customers;
 	double instances; /* about; < 0: unknown */
+	double n_cells;   /* likewise */
+	double customers;
+	double cell_bytes;
 } AggQuery;
+
+/* What is asked. */
+typedef struct AggQuestion
+{
+	bool distinct; /* SELECT DISTINCT, without aggregates */
+	List *exprs;
+	PathTarget *target; /* where exprs are from: it knows their references */
+	List *having;
+	bool secured; /* row security has a say */
+} AggQuestion;
 
 /* ---- is it covered? ------------------------------------------------------------------------------------------- */
 
 static bool
-take_keys(PlannerInfo *root, PathTarget *target, List *clauses, AggQuery *q)
+take_keys(const AggQuestion *asked, List *clauses, AggQuery *q)
 {
 	ListCell *lc;
 
@@ -74,8 +86,8 @@ take_keys(PlannerInfo *root, PathTarget *target, List *clauses, AggQuery *q)
 		int i = 0;
 		ListCell *lc2;
 
-		foreach (lc2, target->exprs)
-			if (get_pathtarget_sortgroupref(target, i++) == clause->tleSortGroupRef)
+		foreach (lc2, asked->exprs)
+			if (get_pathtarget_sortgroupref(asked->target, i++) == clause->tleSortGroupRef)
 				key = lfirst(lc2);
 		if (key == NULL || !clause->hashable || !agg_is_of_instance(key, q->varno, q->map) ||
 			!am_collation_is_deterministic(exprCollation(key)))
@@ -144,6 +156,7 @@ cover_walker(Node *node, void *context)
 			return true;
 		walk->q->calls = list_append_unique(walk->q->calls, node);
 		walk->q->cells |= call.kind == AGG_DISTINCT_IDENTITY || call.filter_measures != NIL;
+		walk->q->counts_customers |= call.kind == AGG_DISTINCT_IDENTITY;
 		return false;
 	}
 	if (IsA(node, GroupingFunc))
@@ -197,50 +210,123 @@ take_clause(RestrictInfo *rinfo, RelOptInfo *rel, bool secured, AggQuery *q)
 }
 
 static bool
-take_clauses(PlannerInfo *root, RelOptInfo *rel, AggQuery *q)
+take_clauses(bool secured, AggQuery *q)
 {
-	RangeTblEntry *rte = planner_rt_fetch(rel->relid, root);
 	ListCell *lc;
 
-	foreach (lc, rel->baserestrictinfo)
-		if (!take_clause(lfirst_node(RestrictInfo, lc), rel, rte->securityQuals != NIL, q))
+	foreach (lc, q->rel->baserestrictinfo)
+		if (!take_clause(lfirst_node(RestrictInfo, lc), q->rel, secured, q))
 			return false;
 	return true;
 }
 
-/* A plain reading of one of our tables, of all that the input is made of. */
-static bool
-is_plain_input(PlannerInfo *root, RelOptInfo *input)
-{
-	RangeTblEntry *rte;
-
-	if (input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION || IS_DUMMY_REL(input) ||
-		root->parse->rowMarks || root->parse->hasTargetSRFs || input->joininfo || !bms_is_empty(input->lateral_relids))
-		return false;
-	rte = planner_rt_fetch(input->relid, root);
-	return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_RELATION && !rte->inh && rte->tablesample == NULL;
-}
-
 /* SELECT DISTINCT of dimensions: groups without aggregates. */
 static bool
-cover_distinct(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery *q)
+may_be_distinct(const Query *parse)
 {
-	Query *parse = root->parse;
-
 	return parse->distinctClause && !parse->hasDistinctOn && !parse->hasAggs && !parse->hasWindowFuncs &&
-		   parse->groupClause == NIL && parse->groupingSets == NIL && parse->havingQual == NULL &&
-		   take_keys(root, target, parse->distinctClause, q) && take_target((Node *) target->exprs, q) &&
-		   take_clauses(root, input, q);
+		   parse->groupClause == NIL && parse->groupingSets == NIL && parse->havingQual == NULL;
 }
 
 static bool
-cover_groups(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery *q)
+cover(PlannerInfo *root, const AggQuestion *asked, AggQuery *q)
 {
 	Query *parse = root->parse;
 
-	q->having = (List *) parse->havingQual;
-	return take_keys(root, target, parse->groupClause, q) && take_sets(root, q) &&
-		   take_target((Node *) target->exprs, q) && take_target((Node *) q->having, q) && take_clauses(root, input, q);
+	q->having = asked->having;
+	if (asked->distinct)
+		return may_be_distinct(parse) && take_keys(asked, parse->distinctClause, q) &&
+			   take_target((Node *) asked->exprs, q);
+	return take_keys(asked, parse->groupClause, q) && take_sets(root, q) && take_target((Node *) asked->exprs, q) &&
+		   take_target((Node *) q->having, q);
+}
+
+/* NULL: not covered, or no table of ours. */
+static AggQuery *
+cover_table(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked)
+{
+	Relation relation = table_open(planner_rt_fetch(rel->relid, root)->relid, NoLock);
+	AggQuery *q = NULL;
+
+	if (am_is_ours(relation))
+	{
+		const AmSummary *summary = am_summary(relation);
+
+		q = palloc0(sizeof(AggQuery));
+		q->rel = rel;
+		q->varno = rel->relid;
+		q->map = am_copy_relation_map(relation);
+		q->identity = q->map->attno[COL_IDENTITY] + 1;
+		q->instances = summary ? summary->instances : -1;
+		q->n_cells = summary ? summary->view->n_cells : -1;
+		q->customers = summary ? summary->customers : -1;
+		q->cell_bytes = summary ? summary->cell_bytes : BLCKSZ * (double) rel->pages;
+		if (!cover(root, asked, q) || !take_clauses(asked->secured, q))
+			q = NULL;
+	}
+	table_close(relation, NoLock);
+	return q;
+}
+
+/* The same question to a partition. */
+static AggQuestion
+ask_partition(PlannerInfo *root, RelOptInfo *partition, const AggQuestion *asked)
+{
+	AggQuestion question = *asked;
+
+	question.exprs = compat_adjust_clauses(root, asked->exprs, partition);
+	question.having = compat_adjust_clauses(root, asked->having, partition);
+	return question;
+}
+
+/* Of all partitions that are not pruned. False: one of them is not covered. */
+static bool
+cover_partitions(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked, List **parts)
+{
+	for (int i = 0; i < rel->nparts; i++)
+	{
+		RelOptInfo *partition = rel->part_rels[i];
+		AggQuestion question;
+		AggQuery *q;
+
+		if (partition == NULL || IS_DUMMY_REL(partition))
+			continue;
+		if (partition->nparts > 0)
+		{
+			if (!cover_partitions(root, partition, asked, parts))
+				return false;
+			continue;
+		}
+		if (planner_rt_fetch(partition->relid, root)->relkind != RELKIND_RELATION)
+			return false;
+		question = ask_partition(root, partition, asked);
+		q = cover_table(root, partition, &question);
+		if (q == NULL)
+			return false;
+		*parts = lappend(*parts, q);
+	}
+	return *parts != NIL;
+}
+
+/* What merges the partitions' groups sees the columns as the partitioned table has them. */
+static AggQuery *
+cover_parent(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked, const AggQuery *part)
+{
+	Relation relation = table_open(planner_rt_fetch(rel->relid, root)->relid, NoLock);
+	AggQuery *q = palloc0(sizeof(AggQuery));
+
+	q->rel = rel;
+	q->varno = rel->relid;
+	q->map = am_column_map(RelationGetDescr(relation));
+	q->identity = q->map->attno[COL_IDENTITY] + 1;
+	table_close(relation, NoLock);
+	if (!cover(root, asked, q) || list_length(q->keys) != list_length(part->keys) ||
+		list_length(q->calls) != list_length(part->calls))
+		return NULL;
+	/* A customer of several partitions is known to each under another number. */
+	if (q->counts_customers)
+		return NULL;
+	return q;
 }
 
 /* ---- costs ----------------------------------------------------------------------------------------------------------
@@ -248,6 +334,11 @@ cover_groups(PlannerInfo *root, RelOptInfo *input, PathTarget *target, AggQuery 
 
 /* Adding a row up in the core, in units of cpu_operator_cost: most share a stretch of slots with others. */
 #define OPERATIONS_PER_ROW 0.02
+/* Likewise for each byte of a cell as it is stored: in a session that has kept the cell decoded, or to be decoded. */
+#define OPERATIONS_PER_BYTE_KEPT 0.25
+#define OPERATIONS_PER_BYTE_READ 3
+/* Memory that a byte takes when it is decoded. */
+#define DECODED_PER_BYTE 8
 /* Evaluating what is the same for all rows of an instance, and finding its group, likewise. */
 #define OPERATIONS_PER_INSTANCE 2
 /* Where nothing is known of a table. */
@@ -269,21 +360,49 @@ groups_estimate(RelOptInfo *output)
 	return rows < 0 ? 1 : rows;
 }
 
-static void
-cost_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, CustomPath *path, const AggQuery *q)
+/* Reading a table's totals and cells. */
+typedef struct AggWork
 {
-	double pages = Max(input->pages, 1);
+	Cost start;      /* of each process */
+	Cost cells_kept; /* in a session that may have been here before */
+	Cost cells_read; /* in new processes, all of them together */
+	double rows;
+	double shares; /* that processes can take */
+} AggWork;
+
+static AggWork
+estimate_work(PlannerInfo *root, const AggQuery *q)
+{
+	double pages = Max(q->rel->pages, 1);
 	double instances = q->instances < 0 ? INSTANCES_PER_PAGE * pages : q->instances;
+	double selected;
+	double share;
+	double bytes;
 	QualCost once;
-	QualCost having;
-	Cost startup = seq_page_cost * pages + cpu_operator_cost * OPERATIONS_PER_INSTANCE * instances;
+	AggWork work = {0};
 
 	cost_qual_eval(&once, q->instance, root);
-	startup += once.startup + once.per_tuple * instances;
-	if (q->cells)
-		startup += cpu_operator_cost * OPERATIONS_PER_ROW * clamp_row_est(input->tuples) *
-				   clauselist_selectivity(root, q->instance, 0, JOIN_INNER, NULL) *
-				   clauselist_selectivity(root, q->identities, 0, JOIN_INNER, NULL);
+	work.start = seq_page_cost * pages + cpu_operator_cost * OPERATIONS_PER_INSTANCE * instances + once.startup +
+				 once.per_tuple * instances;
+	if (!q->cells)
+		return work;
+	selected = clauselist_selectivity(root, q->instance, 0, JOIN_INNER, NULL);
+	share = selected * clauselist_selectivity(root, q->identities, 0, JOIN_INNER, NULL);
+	bytes = q->cell_bytes * share;
+	work.rows = clamp_row_est(q->rel->tuples * share);
+	work.cells_read = cpu_operator_cost * (OPERATIONS_PER_ROW * work.rows + OPERATIONS_PER_BYTE_READ * bytes);
+	work.cells_kept = work.cells_read;
+	if (bytes * DECODED_PER_BYTE <= store_cell_cache_kb * 1024.0)
+		work.cells_kept = cpu_operator_cost * (OPERATIONS_PER_ROW * work.rows + OPERATIONS_PER_BYTE_KEPT * bytes);
+	work.shares = q->counts_customers ? ceil(q->customers / CSEG_CONTAINER_SIZE) : q->n_cells * selected;
+	return work;
+}
+
+static void
+cost_result(PlannerInfo *root, RelOptInfo *output, CustomPath *path, const AggQuery *q, Cost startup)
+{
+	QualCost having;
+
 	cost_qual_eval(&having, q->having, root);
 	path->path.rows = groups_estimate(output);
 	path->path.startup_cost = startup + having.startup + path->path.pathtarget->cost.startup;
@@ -291,155 +410,226 @@ cost_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, CustomP
 																		 path->path.pathtarget->cost.per_tuple);
 }
 
-/* ---- path and plan
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------------------------- */
 
-static void
-add_aggregate_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target, const AggQuery *q)
+static CustomPath *
+new_path(RelOptInfo *parent, PathTarget *target, const AggQuery *q, List *having)
 {
 	CustomPath *path = makeNode(CustomPath);
 
 	path->path.pathtype = T_CustomScan;
-	path->path.parent = output;
+	path->path.parent = parent;
 	path->path.pathtarget = target;
-	path->path.parallel_safe = output->consider_parallel;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->custom_private =
 		list_make5(list_make3(q->keys, q->calls, q->groupings), list_make3(q->instance, q->measures, q->identities),
-				   list_make3(q->equal_ops, q->sets, q->refs), q->having,
+				   list_make3(q->equal_ops, q->sets, q->refs), having,
 				   makeVar(q->varno, q->identity, TEXTOID, -1, DEFAULT_COLLATION_OID, 0));
-	path->methods = &path_methods;
-	cost_aggregate(root, input, output, path, q);
+	path->methods = &agg_path_methods;
+	return path;
+}
+
+/* Reads a table and returns groups that are finished. */
+static void
+add_whole_path(PlannerInfo *root, RelOptInfo *output, PathTarget *target, const AggQuery *q, const AggWork *work)
+{
+	CustomPath *path = new_path(output, target, q, q->having);
+
+	path->path.parallel_safe = output->consider_parallel;
+	cost_result(root, output, path, q, work->start + work->cells_kept);
 	add_path(output, (Path *) path);
 }
 
-static void
-append_target(List **tlist, Expr *expr)
+static PathTarget *
+unfinished_groups(PlannerInfo *root)
 {
-	*tlist = lappend(*tlist, makeTargetEntry(copyObject(expr), (AttrNumber) (list_length(*tlist) + 1), NULL, false));
+	PathTarget *target = create_empty_pathtarget();
+
+	add_column_to_pathtarget(target, agg_unfinished_group(), 0);
+	return set_pathtarget_cost_width(root, target);
+}
+
+/* Reads a table, or in parallel a share of it, and returns groups that are not finished. */
+static Path *
+partial_path(PlannerInfo *root, RelOptInfo *output, const AggQuery *q, const AggWork *work, int workers)
+{
+	CustomPath *path = new_path(q->rel, unfinished_groups(root), q, NIL);
+
+	path->path.parallel_safe = output->consider_parallel && q->rel->consider_parallel;
+	path->path.parallel_aware = workers > 0;
+	path->path.parallel_workers = workers;
+	path->path.rows = groups_estimate(output);
+	path->path.startup_cost =
+		work->start + (workers > 0 ? work->cells_read / plan_processes(workers) : work->cells_kept);
+	path->path.total_cost = path->path.startup_cost + path->path.rows * cpu_tuple_cost;
+	path->methods = &agg_partial_path_methods;
+	return (Path *) path;
+}
+
+/* Merges and finishes groups. */
+static void
+add_merging_path(PlannerInfo *root, RelOptInfo *output, PathTarget *target, const AggQuery *q, Path *parts)
+{
+	CustomPath *path = new_path(output, target, q, q->having);
+
+	path->path.parallel_safe = output->consider_parallel && parts->parallel_safe;
+	path->custom_paths = list_make1(parts);
+	compat_take_disabled(&path->path, parts);
+	cost_result(root, output, path, q, parts->total_cost + parts->rows * cpu_tuple_cost);
+	add_path(output, (Path *) path);
+}
+
+static Path *
+gather(PlannerInfo *root, RelOptInfo *output, Path *partial)
+{
+	double rows = partial->rows * plan_processes(partial->parallel_workers);
+
+	return (Path *) create_gather_path(root, output, partial, partial->pathtarget, NULL, &rows);
+}
+
+/* As many as a plain table of the rows that are read would get, but not more than there is to share. */
+static int
+parallel_workers(RelOptInfo *output, const AggQuery *q, const AggWork *work)
+{
+	double bytes = work->rows * (q->rel->reltarget->width + MAXALIGN(SizeofHeapTupleHeader));
+	int workers;
+
+	if (!output->consider_parallel || !q->rel->consider_parallel || work->shares < 2)
+		return 0;
+	workers = compute_parallel_worker(q->rel, bytes / BLCKSZ, -1, max_parallel_workers_per_gather);
+	return (int) Min(workers, work->shares - 1);
 }
 
 static void
-append_targets(List **tlist, List *exprs)
+add_table_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target, const AggQuestion *asked)
 {
+	AggQuery *q = cover_table(root, input, asked);
+	AggWork work;
+	int workers;
+
+	if (q == NULL)
+		return;
+	work = estimate_work(root, q);
+	add_whole_path(root, output, target, q, &work);
+	workers = parallel_workers(output, q, &work);
+	if (workers > 0)
+		add_merging_path(root, output, target, q, gather(root, output, partial_path(root, output, q, &work, workers)));
+}
+
+static Path *
+append(PlannerInfo *root, RelOptInfo *input, List *paths, List *partial_paths, int workers)
+{
+	AppendPath *path = create_append_path(root, input, paths, partial_paths, NIL, NULL, workers, workers > 0, -1);
+
+	path->path.pathtarget = unfinished_groups(root);
+	return (Path *) path;
+}
+
+/* As for a parallel append of the server's: the more partitions, the more workers. */
+static int
+append_workers(int most, int n_parts)
+{
+	return Min(Max(most, pg_leftmost_one_pos32((uint32) n_parts) + 1), max_parallel_workers_per_gather);
+}
+
+static void
+add_partitions_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target,
+					 const AggQuestion *asked)
+{
+	List *parts = NIL;
+	List *whole = NIL;
+	List *shared = NIL;
+	List *unshared = NIL;
+	int most = 0;
+	AggQuery *q;
 	ListCell *lc;
 
-	foreach (lc, exprs)
-		append_target(tlist, lfirst(lc));
+	if (!cover_partitions(root, input, asked, &parts))
+		return;
+	q = cover_parent(root, input, asked, linitial(parts));
+	if (q == NULL)
+		return;
+	foreach (lc, parts)
+	{
+		AggQuery *part = lfirst(lc);
+		AggWork work = estimate_work(root, part);
+		int workers = parallel_workers(output, part, &work);
+
+		q->cells |= part->cells;
+		most = Max(most, workers);
+		whole = lappend(whole, partial_path(root, output, part, &work, 0));
+		if (workers > 0)
+			shared = lappend(shared, partial_path(root, output, part, &work, workers));
+		else
+			unshared = lappend(unshared, partial_path(root, output, part, &work, 0));
+	}
+	add_merging_path(root, output, target, q, append(root, input, whole, NIL, 0));
+	if (q->cells && enable_parallel_append && output->consider_parallel && input->consider_parallel &&
+		max_parallel_workers_per_gather > 0)
+		add_merging_path(
+			root, output, target, q,
+			gather(root, output, append(root, input, unshared, shared, append_workers(most, list_length(parts)))));
 }
 
-static void
-append_hidden(List **tlist, List *exprs)
-{
-	ListCell *lc;
+/* ---- hook ------------------------------------------------------------------------------------------------------ */
 
-	foreach (lc, exprs)
-		append_target(tlist, makeBoolExpr(AND_EXPR, list_make1(lfirst(lc)), -1));
-}
-
+/* A plain reading of one table, of all that the input is made of. */
 static bool
-exec_param_walker(Node *node, void *context)
+is_plain_input(PlannerInfo *root, RelOptInfo *input)
 {
-	List **params = context;
+	RangeTblEntry *rte;
 
-	if (node == NULL)
+	if (!IS_SIMPLE_REL(input) || input->rtekind != RTE_RELATION || IS_DUMMY_REL(input) || root->parse->rowMarks ||
+		root->parse->hasTargetSRFs || input->joininfo || !bms_is_empty(input->lateral_relids))
 		return false;
-	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
-		*params = list_append_unique(*params, node);
-	return expression_tree_walker(node, exec_param_walker, context);
+	rte = planner_rt_fetch(input->relid, root);
+	if (rte->rtekind != RTE_RELATION || rte->tablesample != NULL)
+		return false;
+	if (rte->relkind == RELKIND_PARTITIONED_TABLE)
+		return rte->inh && input->nparts > 0 && input->reloptkind == RELOPT_BASEREL;
+	return rte->relkind == RELKIND_RELATION && !rte->inh;
 }
 
-static Node *
-is_null(Expr *expr)
+/* The conditions of row security are those of the table that the query names. */
+static bool
+is_secured(PlannerInfo *root, RelOptInfo *input)
 {
-	NullTest *test = makeNode(NullTest);
+	Index named = input->relid;
 
-	test->arg = expr;
-	test->nulltesttype = IS_NULL;
-	test->location = -1;
-	return (Node *) test;
-}
-
-static Plan *
-plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist, List *clauses,
-			   List *custom_plans)
-{
-	CustomScan *scan = makeNode(CustomScan);
-	List *shown = linitial(best_path->custom_private);
-	List *hidden = lsecond(best_path->custom_private);
-	List *groups = lthird(best_path->custom_private);
-	List *counts = NIL;
-	List *targets = NIL;
-	List *params = NIL;
-	ListCell *lc;
-
-	foreach (lc, shown)
-	{
-		append_targets(&targets, lfirst(lc));
-		counts = lappend_int(counts, list_length(lfirst(lc)));
-	}
-	foreach (lc, hidden)
-	{
-		append_hidden(&targets, lfirst(lc));
-		counts = lappend_int(counts, list_length(lfirst(lc)));
-	}
-	append_hidden(&targets, list_make1(is_null(llast(best_path->custom_private))));
-	/* The executor learns from custom_exprs, not from the targets, which parameters the node depends on. */
-	exec_param_walker((Node *) targets, &params);
-	scan->scan.plan.targetlist = tlist;
-	scan->scan.plan.qual = list_nth(best_path->custom_private, 3);
-	scan->scan.scanrelid = 0;
-	scan->flags = best_path->flags;
-	scan->custom_scan_tlist = targets;
-	scan->custom_exprs = params;
-	scan->custom_private = list_make4(counts, linitial(groups), lsecond(groups), lthird(groups));
-	scan->methods = &agg_scan_methods;
-	return &scan->scan.plan;
-}
-
-/* ---- hook
- * -------------------------------------------------------------------------------------------------------------- */
-
-static void
-consider_aggregate(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, PathTarget *target,
-				   bool (*cover)(PlannerInfo *, RelOptInfo *, PathTarget *, AggQuery *))
-{
-	RangeTblEntry *rte = planner_rt_fetch(input->relid, root);
-	Relation relation = table_open(rte->relid, NoLock);
-	AggQuery q = {.varno = input->relid};
-
-	if (am_is_ours(relation))
-	{
-		const AmSummary *summary = am_summary(relation);
-
-		q.map = am_copy_relation_map(relation);
-		q.identity = q.map->attno[COL_IDENTITY] + 1;
-		q.instances = summary ? summary->instances : -1;
-		if (cover(root, input, target, &q))
-			add_aggregate_path(root, input, output, target, &q);
-	}
-	table_close(relation, NoLock);
+	if (input->top_parent_relids)
+		named = (Index) bms_singleton_member(input->top_parent_relids);
+	return planner_rt_fetch(named, root)->securityQuals != NIL;
 }
 
 static void
 create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel, RelOptInfo *output_rel,
 				   void *extra)
 {
+	AggQuestion asked = {.distinct = stage == UPPERREL_DISTINCT};
+	PathTarget *target;
+
 	if (previous_hook)
 		previous_hook(root, stage, input_rel, output_rel, extra);
 	if (!plan_enable_aggregate || (stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
 		!is_plain_input(root, input_rel))
 		return;
-	if (stage == UPPERREL_GROUP_AGG)
-		consider_aggregate(root, input_rel, output_rel, output_rel->reltarget, cover_groups);
+	target = asked.distinct ? root->upper_targets[UPPERREL_DISTINCT] : output_rel->reltarget;
+	asked.target = target;
+	asked.exprs = target->exprs;
+	/* That of a partition is about the partition's columns. */
+	asked.having = asked.distinct ? NIL : (List *) ((GroupPathExtraData *) extra)->havingQual;
+	asked.secured = is_secured(root, input_rel);
+	if (input_rel->nparts > 0)
+		add_partitions_paths(root, input_rel, output_rel, target, &asked);
 	else
-		consider_aggregate(root, input_rel, output_rel, root->upper_targets[UPPERREL_DISTINCT], cover_distinct);
+		add_table_paths(root, input_rel, output_rel, target, &asked);
 }
 
 void
 plan_aggregate_init(void)
 {
 	RegisterCustomScanMethods(&agg_scan_methods);
+	RegisterCustomScanMethods(&agg_partial_scan_methods);
 	previous_hook = create_upper_paths_hook;
 	create_upper_paths_hook = create_upper_paths;
 }
