@@ -93,6 +93,7 @@ OBJS_C = \
 	src/sqlfn/set_algebra.o \
 	src/sqlfn/set_members.o \
 	src/sqlfn/set_type.o \
+	src/sqlfn/set_value.o \
 	src/store/boundary.o \
 	src/store/cache.o \
 	src/store/cell.o \

@@ -40,6 +40,11 @@ SELECT count(*) FILTER (WHERE customer_segmentation.contains(m('s2_2'), c)) AS n
 SELECT m('s1_1') @> 'nobody'::text AS f, m('s1_1') @> ''::text AS f;
 SELECT m('no such instance');
 SELECT customer_segmentation.members('s1_1', 'ids');
+-- Several instances at once: NULLs are passed by.
+SELECT differ(customer_segmentation.members(ARRAY['s1_1', NULL, 'many_2', 's1_1', 's3_4'], 'sets_t'), $$SELECT DISTINCT c FROM ids WHERE i IN ('s1_1', 'many_2', 's3_4')$$),
+	customer_segmentation.members(ARRAY['s1_1', 's1_2'], 'sets_t') = (m('s1_1') | m('s1_2')) AS t,
+	customer_segmentation.members('{}'::text[], 'sets_t') = 'sets_t:{}' AS t, customer_segmentation.members(NULL::text[], 'sets_t') IS NULL AS t;
+SELECT customer_segmentation.members(ARRAY['s1_1', 'no such instance'], 'sets_t');
 
 -- Aggregates: also over nothing, with NULLs, as window functions, and in parallel.
 CREATE TABLE stored AS SELECT i, m(i) AS s FROM (SELECT DISTINCT i FROM ids) d;
@@ -59,6 +64,98 @@ SELECT differ(customer_segmentation.union_agg(s), 'SELECT DISTINCT c FROM ids'),
 	customer_segmentation.cardinality(customer_segmentation.intersect_agg(s)) FROM stored;
 RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size;
 ALTER TABLE stored RESET (parallel_workers);
+-- The algebra is for workers too, also on what is looked up only then.
+SELECT proname, proparallel FROM pg_proc WHERE pronamespace = 'customer_segmentation'::regnamespace AND 'customer_segmentation.customer_set'::regtype = ANY (proargtypes || prorettype)
+	AND proname NOT LIKE '%\_step' GROUP BY 1, 2 ORDER BY 1, 2;
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+ALTER TABLE stored SET (parallel_workers = 2);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM stored WHERE customer_segmentation.cardinality(s & 'sets_t:{user1@example.com,many1}') = 1;
+SELECT (SELECT count(*) FROM stored WHERE customer_segmentation.cardinality(s & 'sets_t:{user1@example.com,many1}') = 1) =
+	(SELECT count(*) FROM ids WHERE c IN ('user1@example.com', 'many1')) AS t;
+-- Names in a temporary table are found when they are given, since no worker could look there.
+CREATE TEMP TABLE temp_t (LIKE customer_segmentation_table) USING customer_segmentation;
+INSERT INTO temp_t (customer_identity, instance_created_date, segment_id, segment_instance_id) VALUES ('a', '2025-01-01', 's', 's_1'), ('b', '2025-01-01', 's', 's_1');
+SELECT 'temp_t:{a,nobody}'::customer_segmentation.customer_set::text LIKE 'pg_temp%.temp_t:{"a"}' AS t;
+SELECT count(*) = (SELECT count(*) FROM stored) AS t FROM stored WHERE customer_segmentation.cardinality('temp_t:{a,b,nobody}') = 2;
+DROP TABLE temp_t;
+RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size;
+ALTER TABLE stored RESET (parallel_workers);
+
+-- Between functions a set is an object. Whoever keeps one keeps what it was.
+DO $$
+DECLARE
+	a customer_segmentation.customer_set := customer_segmentation.members('s1_1', 'sets_t');
+	b customer_segmentation.customer_set := a;
+	u customer_segmentation.customer_set;
+	n bigint := customer_segmentation.cardinality(a);
+BEGIN
+	a := a | customer_segmentation.members('many_1', 'sets_t');
+	IF customer_segmentation.cardinality(b) <> n OR customer_segmentation.cardinality(a) <= n THEN
+		RAISE 'a change of one variable is one of another';
+	END IF;
+	FOR i IN 0 .. 2 LOOP
+		u := coalesce(u | customer_segmentation.members('many_' || i, 'sets_t'), customer_segmentation.members('many_' || i, 'sets_t'));
+	END LOOP;
+	IF customer_segmentation.cardinality(u) <> 100000 OR NOT u @> customer_segmentation.members('many_1', 'sets_t') THEN
+		RAISE 'a loop lost customers';
+	END IF;
+	u := u - u;
+	IF customer_segmentation.cardinality(u) <> 0 THEN
+		RAISE 'a set less itself has customers';
+	END IF;
+END $$;
+WITH s AS MATERIALIZED (SELECT customer_segmentation.members('s1_1', 'sets_t') AS a, customer_segmentation.members('s1_2', 'sets_t') AS b)
+SELECT differ(a | b, $$SELECT c FROM ids WHERE i IN ('s1_1', 's1_2')$$), differ(a, $$SELECT c FROM ids WHERE i = 's1_1'$$), differ(b, $$SELECT c FROM ids WHERE i = 's1_2'$$) FROM s;
+SELECT (SELECT customer_segmentation.cardinality(customer_segmentation.union_agg(x)) FROM unnest(sets) x) = 100000 AS t
+FROM (SELECT array_agg(customer_segmentation.members('many_' || i, 'sets_t')) AS sets FROM generate_series(0, 2) i) a;
+SELECT i, customer_segmentation.cardinality(customer_segmentation.union_agg(customer_segmentation.members(i, 'sets_t')) OVER w) =
+	(SELECT count(DISTINCT c) FROM ids WHERE ids.i COLLATE "C" <= o.i AND ids.i LIKE 's2%') AS t
+FROM (SELECT DISTINCT i FROM ids WHERE i LIKE 's2%') o WINDOW w AS (ORDER BY i COLLATE "C") ORDER BY i COLLATE "C";
+SELECT customer_segmentation.cardinality(customer_segmentation.union_agg(s)) = 100000 AS t
+FROM (SELECT m('many_0') AS s UNION ALL SELECT customer_segmentation.members('many_1', 'sets_t') UNION ALL SELECT NULL UNION ALL SELECT customer_segmentation.members('many_2', 'sets_t') UNION ALL SELECT 'sets_t:{}') x;
+SELECT customer_segmentation.cardinality(customer_segmentation.intersect_agg(customer_segmentation.members(i, 'sets_t'))) = (SELECT count(*) FROM (SELECT FROM ids WHERE i LIKE 's1%' GROUP BY c HAVING count(*) = 5) x) AS t
+FROM (SELECT DISTINCT i FROM ids WHERE i LIKE 's1%') o;
+-- What a set was made of may change in the same transaction, and in the same expression.
+BEGIN;
+DECLARE c CURSOR FOR SELECT customer_segmentation.cardinality(customer_segmentation.members('many_' || i, 'sets_t')) FROM generate_series(0, 2) i;
+FETCH 1 FROM c;
+DELETE FROM sets_t WHERE segment_instance_id = 'many_1' AND customer_identity LIKE '%1';
+FETCH 1 FROM c;
+CLOSE c;
+SELECT customer_segmentation.cardinality(customer_segmentation.members('many_1', 'sets_t') | customer_segmentation.members('many_1', 'sets_t'));
+ROLLBACK;
+CREATE FUNCTION truncated(s customer_segmentation.customer_set) RETURNS customer_segmentation.customer_set LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE sets_t;
+	RETURN s;
+END $$;
+CREATE FUNCTION nothing_left() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE sets_t;
+	RETURN 0;
+END $$;
+BEGIN;
+SELECT customer_segmentation.cardinality(truncated(customer_segmentation.members('s1_1', 'sets_t'))) > 0 AS t;
+ROLLBACK;
+BEGIN;
+SELECT customer_segmentation.members('s1_1', 'sets_t') AS a, nothing_left();
+ROLLBACK;
+DROP FUNCTION truncated, nothing_left;
+CREATE PROCEDURE committing(s customer_segmentation.customer_set) LANGUAGE plpgsql AS $$
+BEGIN
+	COMMIT;
+	RAISE NOTICE '%', customer_segmentation.cardinality(s);
+END $$;
+CALL committing(customer_segmentation.members('many_0', 'sets_t'));
+DO $$ BEGIN CALL committing(customer_segmentation.members('many_0', 'sets_t') | customer_segmentation.members('many_1', 'sets_t')); END $$;
+DROP PROCEDURE committing;
+-- Numbers from outside get the one form: equal sets have equal hashes.
+CREATE TABLE three (s customer_segmentation.customer_set);
+INSERT INTO three VALUES ('sets_t:#99:3a300000010000000000020010000000000001000200');
+INSERT INTO three VALUES ('sets_t:#99:3b3000000100000200010000000200');
+SELECT customer_segmentation.customer_set_hash(s) AS hash, count(*) FROM three GROUP BY 1;
+DROP TABLE three;
+
 -- Equality groups and joins by hash.
 SELECT count(*), count(DISTINCT s::bytea) FROM stored;
 SELECT count(*) FROM (SELECT s FROM stored UNION ALL SELECT s FROM stored) x GROUP BY s ORDER BY 1 DESC LIMIT 1;

@@ -1,7 +1,8 @@
 -- customer_set: a set of customers of one table, and its algebra.
 --
 -- Operators are created where the two relations are, so that they are found; everything else is in the extension's
--- schema. What may look into the table is not for parallel workers: it can be a temporary one.
+-- schema. What looks into a table that may be a temporary one is not for parallel workers. The algebra is: of sets in
+-- their text form only those of other tables are looked up so late.
 
 CREATE TYPE customer_segmentation.customer_set;
 
@@ -25,6 +26,8 @@ RETURNS bytea
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_send'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
+-- Out of line it is stored as it is: what the bitmap's own forms leave is hardly compressible, and would have to be
+-- decompressed for every use.
 CREATE TYPE customer_segmentation.customer_set (
 	INPUT = customer_segmentation.customer_set_in,
 	OUTPUT = customer_segmentation.customer_set_out,
@@ -32,7 +35,7 @@ CREATE TYPE customer_segmentation.customer_set (
 	SEND = customer_segmentation.customer_set_send,
 	INTERNALLENGTH = VARIABLE,
 	ALIGNMENT = int4,
-	STORAGE = extended
+	STORAGE = external
 );
 
 COMMENT ON TYPE customer_segmentation.customer_set IS 'a compressed set of customers of one table';
@@ -44,10 +47,18 @@ CREATE FUNCTION customer_segmentation.members(
 	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_members'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
-SET search_path = pg_catalog, pg_temp;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.members(text, regclass) IS 'the customers of an instance, as a set';
+
+CREATE FUNCTION customer_segmentation.members(
+	segment_instance_ids text[],
+	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
+RETURNS customer_segmentation.customer_set
+AS 'MODULE_PATHNAME', 'customer_segmentation_members_of_any'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION customer_segmentation.members(text[], regclass) IS 'the customers of any of several instances, as a set';
 
 CREATE FUNCTION customer_segmentation.identities(customer_segmentation.customer_set)
 RETURNS SETOF text
@@ -60,7 +71,7 @@ COMMENT ON FUNCTION customer_segmentation.identities(customer_segmentation.custo
 CREATE FUNCTION customer_segmentation.cardinality(customer_segmentation.customer_set)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_cardinality'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.cardinality(customer_segmentation.customer_set)
 IS 'how many customers are in a set';
@@ -70,7 +81,7 @@ IS 'how many customers are in a set';
 CREATE FUNCTION customer_segmentation.set_and(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_and'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.set_and(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in both sets';
@@ -78,7 +89,7 @@ IS 'customers in both sets';
 CREATE FUNCTION customer_segmentation.set_or(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_or'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.set_or(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in either set';
@@ -86,7 +97,7 @@ IS 'customers in either set';
 CREATE FUNCTION customer_segmentation.set_except(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_except'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.set_except(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in the first set and not in the second';
@@ -94,7 +105,7 @@ IS 'customers in the first set and not in the second';
 CREATE FUNCTION customer_segmentation.set_xor(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS customer_segmentation.customer_set
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_xor'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.set_xor(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'customers in exactly one of the sets';
@@ -102,17 +113,17 @@ IS 'customers in exactly one of the sets';
 CREATE FUNCTION customer_segmentation.set_equal(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_equal'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 CREATE FUNCTION customer_segmentation.set_not_equal(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_not_equal'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 CREATE FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_contains'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.contains(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'are all customers of the second set in the first?';
@@ -128,7 +139,7 @@ IS 'is the customer in the set?';
 CREATE FUNCTION customer_segmentation.contained(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_contained'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.contained(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'are all customers of the first set in the second?';
@@ -136,7 +147,7 @@ IS 'are all customers of the first set in the second?';
 CREATE FUNCTION customer_segmentation.overlaps(customer_segmentation.customer_set, customer_segmentation.customer_set)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_overlaps'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.overlaps(customer_segmentation.customer_set, customer_segmentation.customer_set)
 IS 'is any customer in both sets?';
@@ -189,12 +200,12 @@ CREATE OPERATOR @extschema@.&& (
 CREATE FUNCTION customer_segmentation.customer_set_hash(customer_segmentation.customer_set)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_hash'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 CREATE FUNCTION customer_segmentation.customer_set_hash_extended(customer_segmentation.customer_set, bigint)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_hash_extended'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 CREATE OPERATOR CLASS customer_segmentation.customer_set_hash_ops
 DEFAULT FOR TYPE customer_segmentation.customer_set USING hash AS
@@ -260,7 +271,7 @@ IS 'customers in all of the sets';
 CREATE FUNCTION customer_segmentation.to_roaring(customer_segmentation.customer_set)
 RETURNS bytea
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_to_roaring'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION customer_segmentation.to_roaring(customer_segmentation.customer_set)
 IS 'the numbers of a set''s customers as a portable Roaring bitmap';

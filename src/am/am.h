@@ -11,6 +11,7 @@
 #include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "nodes/parsenodes.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -105,6 +106,8 @@ extern const int64 am_powers_of_ten[CSEG_MAX_SCALE + 1];
 extern void am_measure_from_datum(int measure, Datum value, bool isnull, CsegValue *out);
 /* A numeric of at most AM_NUMERIC_BYTES bytes from a value that is not wide and not NULL. */
 extern void am_numeric_from_value(const CsegValue *v, void *dst);
+/* value / 10^scale, palloc'd. */
+extern Numeric am_numeric_from_int128(int128 value, int scale);
 extern Datum am_measure_to_datum(int measure, const CsegValue *v, bool *isnull);
 extern bool am_value_is_sound(int measure, const CsegValue *v);
 extern bool am_value_equal(const CsegValue *a, const CsegValue *b);

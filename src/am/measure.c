@@ -16,6 +16,7 @@
 
 #include "common/int.h"
 
+#include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
 #define NUM_SPECIAL_MASK 0xC000
@@ -255,6 +256,40 @@ am_numeric_from_value(const CsegValue *v, void *dst)
 	SET_VARSIZE(out, VARHDRSZ + 2 + 2 * (last - first));
 	memcpy(out + VARHDRSZ, &header, 2);
 	memcpy(out + VARHDRSZ + 2, digits + first, 2 * (last - first));
+}
+
+/* Digits of a 128-bit number, a sign and a point. */
+#define INT128_CHARS 48
+
+Numeric
+am_numeric_from_int128(int128 value, int scale)
+{
+	char chars[INT128_CHARS];
+	char *at = chars + sizeof(chars);
+	unsigned __int128 abs = value < 0 ? -(unsigned __int128) value : (unsigned __int128) value;
+	int n = 0;
+
+	if (value >= PG_INT64_MIN && value <= PG_INT64_MAX)
+	{
+		CsegValue small = {.mantissa = (int64) value, .kind = CSEG_DECIMAL, .scale = (uint8) scale};
+		char *numeric = palloc(AM_NUMERIC_BYTES);
+
+		am_numeric_from_value(&small, numeric);
+		return (Numeric) numeric;
+	}
+	*--at = '\0';
+	while (abs > 0 || n <= scale)
+	{
+		if (n == scale && scale > 0)
+			*--at = '.';
+		*--at = (char) ('0' + (int) (abs % 10));
+		abs /= 10;
+		n++;
+	}
+	if (value < 0)
+		*--at = '-';
+	return DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 Datum

@@ -805,8 +805,19 @@ CsegCode cseg_cell_has_moved(CsegCell *cell, bool *moved, CsegError *err) {
 CsegCode cseg_cell_members(CsegCell *cell, uint64_t slots, uint64_t bits[CSEG_MEMBER_WORDS], CsegError *err) {
 	return guard(err, [&] {
 		const Matrix &m = settled(cell);
-		for (size_t i = 0; i < m.size(); i++)
+		const auto add = [&](size_t i) {
 			bits[m.low[i] / 64u] |= static_cast<uint64_t>((m.set[i] & slots) != 0) << (m.low[i] % 64u);
+		};
+		// Neighbours share a word and would wait for each other's bits, so four places are worked on in turn.
+		const size_t quarter = m.size() / 4;
+		for (size_t i = 0; i < quarter; i++) {
+			add(i);
+			add(quarter + i);
+			add(quarter * 2 + i);
+			add(quarter * 3 + i);
+		}
+		for (size_t i = quarter * 4; i < m.size(); i++)
+			add(i);
 	});
 }
 

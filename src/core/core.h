@@ -339,9 +339,11 @@ CsegCode cseg_sift_members(const CsegSift *sift, uint32_t view, uint64_t slots,
 						   uint64_t bits[CSEG_CONTAINER_SIZE / 64], CsegError *err);
 
 /* The portable Roaring format (RoaringFormatSpec). to: *bytes is malloc'd; free with cseg_bytes_free. Equal sets give
- * equal bytes. from: ordinals from limit on are refused, before memory is taken for them. */
+ * equal bytes. from: ordinals from limit on are refused, before memory is taken for them. count: checks as much,
+ * and builds nothing. */
 CsegCode cseg_set_to_roaring(const CsegSet *set, uint8_t **bytes, size_t *len, CsegError *err);
 CsegCode cseg_set_from_roaring(CsegSet **out, const uint8_t *bytes, size_t len, uint32_t limit, CsegError *err);
+CsegCode cseg_roaring_count(const uint8_t *bytes, size_t len, uint32_t limit, uint64_t *count, CsegError *err);
 
 /* ---- dictionary: identity text <-> ordinal --------------------------------------------------------------- */
 

@@ -19,19 +19,40 @@ namespace {
 
 // ---- counting ------------------------------------------------------------------------------------------------
 
-#ifdef CSEG_POPCNT
-CSEG_POPCNT uint32_t count_fast(const uint64_t *a) {
+// The loops once, to be compiled with and without the instruction.
+template <class F> inline __attribute__((always_inline)) uint32_t count_words(F word) {
 	uint64_t n = 0;
 	for (size_t w = 0; w < kWords; w++)
-		n += static_cast<uint64_t>(__builtin_popcountll(a[w]));
+		n += static_cast<uint64_t>(__builtin_popcountll(word(w)));
 	return static_cast<uint32_t>(n);
 }
 
+inline __attribute__((always_inline)) uint32_t count_bits(const uint64_t *a) {
+	return count_words([a](size_t w) __attribute__((always_inline)) { return a[w]; });
+}
+
+inline __attribute__((always_inline)) uint32_t count_and(const uint64_t *a, const uint64_t *b) {
+	return count_words([ a, b ](size_t w) __attribute__((always_inline)) { return a[w] & b[w]; });
+}
+
+// A run starts at each bit whose lower neighbour is not set.
+inline __attribute__((always_inline)) uint32_t count_runs(const uint64_t *a, uint64_t carry) {
+	return count_words([ a, carry ](size_t w) __attribute__((always_inline)) {
+		return a[w] & ~(a[w] << 1 | (w == 0 ? carry : a[w - 1] >> 63));
+	});
+}
+
+#ifdef CSEG_POPCNT
+CSEG_POPCNT uint32_t count_bits_fast(const uint64_t *a) {
+	return count_bits(a);
+}
+
 CSEG_POPCNT uint32_t count_and_fast(const uint64_t *a, const uint64_t *b) {
-	uint64_t n = 0;
-	for (size_t w = 0; w < kWords; w++)
-		n += static_cast<uint64_t>(__builtin_popcountll(a[w] & b[w]));
-	return static_cast<uint32_t>(n);
+	return count_and(a, b);
+}
+
+CSEG_POPCNT uint32_t count_runs_fast(const uint64_t *a, uint64_t carry) {
+	return count_runs(a, carry);
 }
 #endif
 
@@ -61,12 +82,9 @@ void transpose(std::array<uint64_t, 64> &m) {
 uint32_t bits_count(const uint64_t *a) {
 #ifdef CSEG_POPCNT
 	if (has_popcnt())
-		return count_fast(a);
+		return count_bits_fast(a);
 #endif
-	uint64_t n = 0;
-	for (size_t w = 0; w < kWords; w++)
-		n += static_cast<uint64_t>(std::popcount(a[w]));
-	return static_cast<uint32_t>(n);
+	return count_bits(a);
 }
 
 uint32_t bits_count_and(const uint64_t *a, const uint64_t *b) {
@@ -74,10 +92,15 @@ uint32_t bits_count_and(const uint64_t *a, const uint64_t *b) {
 	if (has_popcnt())
 		return count_and_fast(a, b);
 #endif
-	uint64_t n = 0;
-	for (size_t w = 0; w < kWords; w++)
-		n += static_cast<uint64_t>(std::popcount(a[w] & b[w]));
-	return static_cast<uint32_t>(n);
+	return count_and(a, b);
+}
+
+uint32_t bits_runs(const uint64_t *a, uint64_t carry) {
+#ifdef CSEG_POPCNT
+	if (has_popcnt())
+		return count_runs_fast(a, carry);
+#endif
+	return count_runs(a, carry);
 }
 
 void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b) {

@@ -9,6 +9,8 @@ namespace cseg {
 constexpr size_t kWords = CSEG_MEMBER_WORDS;
 
 uint32_t bits_count(const uint64_t *a);
+// Runs of set bits that start here: not at the first bit where the bit before it, carry, is set.
+uint32_t bits_runs(const uint64_t *a, uint64_t carry);
 uint32_t bits_count_and(const uint64_t *a, const uint64_t *b);
 void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b); // a := a op b
 

@@ -60,7 +60,9 @@ void merge(A &a, const B &b, Both both, OnlyA only_a, OnlyB only_b) {
 }
 
 Members copy_of(const Members &m) {
-	return {m.container, std::make_unique<Bits>(*m.bits)};
+	auto bits = std::make_unique_for_overwrite<Bits>();
+	*bits = *m.bits;
+	return {m.container, std::move(bits)};
 }
 
 } // namespace
@@ -71,25 +73,34 @@ const Members *OrdinalSet::from(uint32_t container) const {
 	return at == parts.end() ? nullptr : &*at;
 }
 
-Bits &OrdinalSet::part(uint32_t container) {
+// Where the container is, or belongs.
+std::vector<Members>::iterator OrdinalSet::place(uint32_t container) {
 	if (container > kMaxContainer)
 		throw std::logic_error("set: ordinal out of range");
-	auto at = parts.end();
-	if (!parts.empty() && parts.back().container >= container)
-		at = std::lower_bound(parts.begin(), parts.end(), container,
-							  [](const Members &m, uint32_t c) { return m.container < c; });
-	if (at == parts.end() || at->container != container)
-		at = parts.insert(at, Members{container, std::make_unique<Bits>(Bits{})});
-	return *at->bits;
+	if (parts.empty() || parts.back().container < container)
+		return parts.end();
+	return std::lower_bound(parts.begin(), parts.end(), container,
+							[](const Members &m, uint32_t c) { return m.container < c; });
 }
 
 void OrdinalSet::add(uint32_t ordinal) {
-	part(container_of(ordinal))[word_of(ordinal)] |= bit_of(ordinal);
+	auto at = place(container_of(ordinal));
+	if (at == parts.end() || at->container != container_of(ordinal))
+		at = parts.insert(at, Members{container_of(ordinal), std::make_unique<Bits>(Bits{})});
+	(*at->bits)[word_of(ordinal)] |= bit_of(ordinal);
 }
 
 void OrdinalSet::add(uint32_t container, const uint64_t *bits) {
-	if (any(bits))
-		bits_apply(part(container).data(), CSEG_SET_OR, bits);
+	if (!any(bits))
+		return;
+	const auto at = place(container);
+	if (at != parts.end() && at->container == container) {
+		bits_apply(at->bits->data(), CSEG_SET_OR, bits);
+		return;
+	}
+	auto copy = std::make_unique_for_overwrite<Bits>();
+	std::copy_n(bits, kWords, copy->begin());
+	parts.insert(at, Members{container, std::move(copy)});
 }
 
 void OrdinalSet::apply(CsegSetOp op, const OrdinalSet &other) {

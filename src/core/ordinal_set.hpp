@@ -38,7 +38,7 @@ public:
 	std::vector<Members> parts; // by container
 
 private:
-	Bits &part(uint32_t container);
+	std::vector<Members>::iterator place(uint32_t container);
 };
 
 } // namespace cseg

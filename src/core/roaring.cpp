@@ -35,25 +35,33 @@ struct Container {
 	size_t bytes;
 };
 
-// The two halves of a container, as far as they are there.
-Bitmap join(const OrdinalSet &set, uint32_t key) {
-	Bitmap map{};
+// ---- writing -------------------------------------------------------------------------------------------------
+
+// The two of our containers that make one of the format; a half that has nobody is all zeros.
+using Halves = std::array<const uint64_t *, 2>;
+
+Halves halves_of(const OrdinalSet &set, uint32_t key) {
+	static constexpr Bits kNobody{};
+	Halves halves{kNobody.data(), kNobody.data()};
 	for (uint32_t half = 0; half < 2; half++) {
 		const Members *m = set.from(key * 2 + half);
 		if (m != nullptr && m->container == key * 2 + half)
-			std::copy(m->bits->begin(), m->bits->end(), map.begin() + half * kWords);
+			halves[half] = m->bits->data();
 	}
-	return map;
+	return halves;
 }
 
-// A run starts at each bit whose lower neighbour is not set.
-Container measure(uint32_t key, const Bitmap &map) {
+uint64_t word_of(const Halves &halves, size_t w) {
+	return halves[w / kWords][w % kWords];
+}
+
+Container measure(uint32_t key, const Halves &halves) {
 	Container c{static_cast<uint16_t>(key), 0, 0, Form::bitmap, kBitmapBytes};
 	uint64_t carry = 0;
-	for (const uint64_t word : map) {
-		c.count += static_cast<uint32_t>(std::popcount(word));
-		c.runs += static_cast<uint32_t>(std::popcount(word & ~(word << 1 | carry)));
-		carry = word >> 63;
+	for (const uint64_t *half : halves) {
+		c.count += bits_count(half);
+		c.runs += bits_runs(half, carry);
+		carry = half[kWords - 1] >> 63;
 	}
 	if (c.count <= kArrayMax) {
 		c.form = Form::array;
@@ -66,22 +74,47 @@ Container measure(uint32_t key, const Bitmap &map) {
 	return c;
 }
 
-template <class F> void each_value(const Bitmap &map, F f) {
-	for (size_t w = 0; w < kBitmapWords; w++)
-		for (uint64_t rest = map[w]; rest != 0; rest &= rest - 1)
-			f(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(rest))));
+std::vector<Container> containers_of(const OrdinalSet &set) {
+	std::vector<Container> found;
+	found.reserve(set.parts.size());
+	for (const Members &m : set.parts)
+		if (found.empty() || found.back().key != m.container / 2)
+			found.push_back(measure(m.container / 2, halves_of(set, m.container / 2)));
+	return found;
 }
+
+// Writes where room has been measured for it.
+struct Output {
+	uint8_t *at;
+
+	void bytes(const void *p, size_t n) {
+		std::memcpy(at, p, n);
+		at += n;
+	}
+	void u16(size_t v) {
+		const uint16_t little = boost::endian::native_to_little(static_cast<uint16_t>(v));
+		bytes(&little, sizeof little);
+	}
+	void u32(size_t v) {
+		const uint32_t little = boost::endian::native_to_little(static_cast<uint32_t>(v));
+		bytes(&little, sizeof little);
+	}
+	void u64(uint64_t v) {
+		v = boost::endian::native_to_little(v);
+		bytes(&v, sizeof v);
+	}
+};
 
 // Calls f(first, last) for each run of set bits. Source: the run extraction of CRoaring's paper (Lemire et al., 2018,
 // "Roaring bitmaps: implementation of an optimized software library"), word by word.
-template <class F> void each_run(const Bitmap &map, F f) {
+template <class F> void each_run(const Halves &map, F f) {
 	size_t w = 0;
-	uint64_t word = map[0];
+	uint64_t word = word_of(map, 0);
 	for (;;) {
 		while (word == 0) {
 			if (++w == kBitmapWords)
 				return;
-			word = map[w];
+			word = word_of(map, w);
 		}
 		const size_t first = w * 64 + static_cast<size_t>(std::countr_zero(word));
 		uint64_t filled = word | (word - 1);
@@ -90,44 +123,86 @@ template <class F> void each_run(const Bitmap &map, F f) {
 				f(first, kValues - 1);
 				return;
 			}
-			filled = map[w];
+			filled = word_of(map, w);
 		}
 		f(first, w * 64 + static_cast<size_t>(std::countr_one(filled)) - 1);
 		word = filled & (filled + 1);
 	}
 }
 
-void write_runs(Writer &out, const Bitmap &map, uint32_t runs) {
-	out.u16(static_cast<uint16_t>(runs));
-	each_run(map, [&](size_t first, size_t last) {
-		out.u16(static_cast<uint16_t>(first));
-		out.u16(static_cast<uint16_t>(last - first));
-	});
-}
-
-void write_container(Writer &out, const Container &c, const Bitmap &map) {
+void write_container(Output &out, const Container &c, const Halves &map) {
 	switch (c.form) {
 	case Form::array:
-		each_value(map, [&](uint32_t v) { out.u16(static_cast<uint16_t>(v)); });
+		for (size_t w = 0; w < kBitmapWords; w++)
+			for (uint64_t rest = word_of(map, w); rest != 0; rest &= rest - 1)
+				out.u16(w * 64 + static_cast<size_t>(std::countr_zero(rest)));
 		break;
 	case Form::bitmap:
-		for (const uint64_t word : map)
-			out.u64(word);
+		for (size_t w = 0; w < kBitmapWords; w++)
+			out.u64(word_of(map, w));
 		break;
 	case Form::runs:
-		write_runs(out, map, c.runs);
+		out.u16(c.runs);
+		each_run(map, [&](size_t first, size_t last) {
+			out.u16(first);
+			out.u16(last - first);
+		});
 	}
 }
 
-std::vector<Container> containers_of(const OrdinalSet &set) {
-	std::vector<Container> found;
-	for (const Members &m : set.parts)
-		if (found.empty() || found.back().key != m.container / 2)
-			found.push_back(measure(m.container / 2, join(set, m.container / 2)));
-	return found;
+struct Layout {
+	explicit Layout(std::vector<Container> of) : containers(std::move(of)) {
+		for (const Container &c : containers) {
+			has_runs = has_runs || c.form == Form::runs;
+			bytes += c.bytes;
+		}
+		has_offsets = !has_runs || containers.size() >= kOffsetsFrom;
+		head = has_runs ? 4 + (containers.size() + 7) / 8 : 8;
+		head += (has_offsets ? 8 : 4) * containers.size();
+		bytes += head;
+	}
+
+	std::vector<Container> containers;
+	bool has_runs = false;
+	bool has_offsets;
+	size_t head; // bytes before the first container
+	size_t bytes = 0;
+};
+
+void write_flags(Output &out, const std::vector<Container> &containers) {
+	for (size_t i = 0; i < containers.size(); i += 8) {
+		uint8_t flags = 0;
+		for (size_t k = i; k < std::min(i + 8, containers.size()); k++)
+			flags = static_cast<uint8_t>(flags | (containers[k].form == Form::runs) << (k - i));
+		out.bytes(&flags, 1);
+	}
+}
+
+void write_head(Output &out, const Layout &l) {
+	const size_t n = l.containers.size();
+	if (l.has_runs) {
+		out.u32(kCookieRuns | (n - 1) << 16);
+		write_flags(out, l.containers);
+	} else {
+		out.u32(kCookie);
+		out.u32(n);
+	}
+	for (const Container &c : l.containers) {
+		out.u16(c.key);
+		out.u16(c.count - 1);
+	}
+	size_t at = l.head;
+	for (size_t i = 0; l.has_offsets && i < n; at += l.containers[i++].bytes)
+		out.u32(at);
 }
 
 // ---- reading -------------------------------------------------------------------------------------------------
+
+uint16_t u16_at(const uint8_t *p) {
+	uint16_t v;
+	std::memcpy(&v, p, sizeof v);
+	return boost::endian::little_to_native(v);
+}
 
 // A few bytes can stand for 2^16 values: what is out of range is refused before memory is taken for it.
 Container read_key(Reader &in, uint32_t limit) {
@@ -137,64 +212,6 @@ Container read_key(Reader &in, uint32_t limit) {
 	if (uint64_t{c.key} * kValues >= limit)
 		throw Corrupt("a customer's number is out of range");
 	return c;
-}
-
-void read_array(Reader &in, const Container &c, Bitmap &map) {
-	uint32_t next = 0;
-	for (uint32_t i = 0; i < c.count; i++) {
-		const uint32_t v = in.u16();
-		if (v < next)
-			throw Corrupt("the values of a container are out of order");
-		map[v / 64] |= UINT64_C(1) << (v % 64);
-		next = v + 1;
-	}
-}
-
-void read_bitmap(Reader &in, const Container &c, Bitmap &map) {
-	uint32_t count = 0;
-	for (uint64_t &word : map) {
-		word = in.u64();
-		count += static_cast<uint32_t>(std::popcount(word));
-	}
-	if (count != c.count)
-		throw Corrupt("the count of a container does not match");
-}
-
-void fill(Bitmap &map, uint32_t first, uint32_t last) {
-	const uint64_t from_first = ~UINT64_C(0) << (first % 64);
-	const uint64_t to_last = ~UINT64_C(0) >> (63 - last % 64);
-	if (first / 64 == last / 64) {
-		map[first / 64] |= from_first & to_last;
-		return;
-	}
-	map[first / 64] |= from_first;
-	std::fill(map.begin() + first / 64 + 1, map.begin() + last / 64, ~UINT64_C(0));
-	map[last / 64] |= to_last;
-}
-
-void read_runs(Reader &in, const Container &c, Bitmap &map) {
-	const uint32_t runs = in.u16();
-	uint32_t count = 0;
-	uint32_t next = 0;
-	for (uint32_t r = 0; r < runs; r++) {
-		const uint32_t first = in.u16();
-		const uint32_t last = first + in.u16();
-		if (first < next || last >= kValues)
-			throw Corrupt("the runs of a container are out of order");
-		fill(map, first, last);
-		count += last - first + 1;
-		next = last + 2; // touching runs would be one
-	}
-	if (count != c.count)
-		throw Corrupt("the count of a container does not match");
-}
-
-void add(OrdinalSet &set, uint32_t key, const Bitmap &map, uint32_t limit) {
-	for (uint64_t v = limit - uint64_t{key} * kValues; v < kValues; v++)
-		if ((map[v / 64] >> (v % 64) & 1) != 0)
-			throw Corrupt("a customer's number is out of range");
-	for (uint32_t half = 0; half < 2; half++)
-		set.add(key * 2 + half, map.data() + half * kWords);
 }
 
 struct Header {
@@ -217,6 +234,7 @@ Header read_header(Reader &in, uint32_t limit) {
 		throw Corrupt("the bytes are not a Roaring bitmap");
 	if (n > kValues || n * 4 > in.left())
 		throw Corrupt("the number of containers is out of range");
+	h.containers.reserve(n);
 	for (size_t i = 0; i < n; i++) {
 		Container c = read_key(in, limit);
 		if (i > 0 && c.key <= h.containers.back().key)
@@ -228,65 +246,161 @@ Header read_header(Reader &in, uint32_t limit) {
 	return h;
 }
 
-} // namespace
-
-std::vector<uint8_t> to_roaring(const OrdinalSet &set) {
-	const std::vector<Container> containers = containers_of(set);
-	const size_t n = containers.size();
-	const bool has_runs =
-		std::any_of(containers.begin(), containers.end(), [](const Container &c) { return c.form == Form::runs; });
-	Writer out;
-	if (has_runs) {
-		out.u32(kCookieRuns | static_cast<uint32_t>(n - 1) << 16);
-		std::vector<uint8_t> flags((n + 7) / 8);
-		for (size_t i = 0; i < n; i++)
-			if (containers[i].form == Form::runs)
-				flags[i / 8] = static_cast<uint8_t>(flags[i / 8] | 1u << (i % 8));
-		out.bytes(flags.data(), flags.size());
-	} else {
-		out.u32(kCookie);
-		out.u32(static_cast<uint32_t>(n));
-	}
-	for (const Container &c : containers) {
-		out.u16(c.key);
-		out.u16(static_cast<uint16_t>(c.count - 1));
-	}
-	if (!has_runs || n >= kOffsetsFrom) {
-		size_t at = out.out.size() + 4 * n;
-		for (const Container &c : containers) {
-			out.u32(static_cast<uint32_t>(at));
-			at += c.bytes;
-		}
-	}
-	for (const Container &c : containers)
-		write_container(out, c, join(set, c.key));
-	return std::move(out.out);
+// Each reads what a container has, checks it and gives it to a receiver, which may want no more than the check;
+// returns the greatest value.
+template <class To> size_t read_array(Reader &in, const Container &c, To &to) {
+	const uint8_t *p = in.take(size_t{2} * c.count);
+	bool ordered = true;
+	for (uint32_t i = 1; i < c.count; i++)
+		ordered &= u16_at(p + size_t{2} * i - 2) < u16_at(p + size_t{2} * i);
+	if (!ordered)
+		throw Corrupt("the values of a container are out of order");
+	for (uint32_t i = 0; i < c.count; i++)
+		to.value(u16_at(p + size_t{2} * i));
+	return u16_at(p + size_t{2} * c.count - 2);
 }
 
-OrdinalSet from_roaring(const uint8_t *bytes, size_t len, uint32_t limit) {
+template <class To> size_t read_bitmap(Reader &in, const Container &c, To &to) {
+	const uint8_t *p = in.take(kBitmapBytes);
+	uint32_t count = 0;
+	size_t last = 0;
+	for (uint32_t half = 0; half < 2; half++) {
+		Bits bits;
+		std::memcpy(bits.data(), p + half * sizeof bits, sizeof bits);
+		for (uint64_t &word : bits)
+			boost::endian::little_to_native_inplace(word);
+		count += bits_count(bits.data());
+		for (size_t w = kWords; w-- > 0;)
+			if (bits[w] != 0) {
+				last = (half * kWords + w) * 64 + 63 - static_cast<size_t>(std::countl_zero(bits[w]));
+				break;
+			}
+		to.half(half, bits);
+	}
+	if (count != c.count)
+		throw Corrupt("the count of a container does not match");
+	return last;
+}
+
+template <class To> size_t read_runs(Reader &in, const Container &c, To &to) {
+	const uint32_t runs = in.u16();
+	uint32_t count = 0;
+	uint32_t next = 0;
+	for (uint32_t r = 0; r < runs; r++) {
+		const uint32_t first = in.u16();
+		const uint32_t last = first + in.u16();
+		if (first < next || last >= kValues)
+			throw Corrupt("the runs of a container are out of order");
+		to.run(first, last);
+		count += last - first + 1;
+		next = last + 2; // touching runs would be one
+	}
+	if (count != c.count)
+		throw Corrupt("the count of a container does not match");
+	return next - 2;
+}
+
+template <class To> size_t read_values(Reader &in, const Container &c, To &to) {
+	switch (c.form) {
+	case Form::array:
+		return read_array(in, c, to);
+	case Form::bitmap:
+		return read_bitmap(in, c, to);
+	case Form::runs:
+		break;
+	}
+	return read_runs(in, c, to);
+}
+
+template <class To> void read_all(const uint8_t *bytes, size_t len, uint32_t limit, To &to) {
 	Reader in(bytes, len);
 	const Header h = read_header(in, limit);
-	OrdinalSet set;
-	std::vector<uint32_t> offsets;
-	if (h.has_offsets)
-		for (size_t i = 0; i < h.containers.size(); i++)
-			offsets.push_back(in.u32());
+	const uint8_t *offsets = h.has_offsets ? in.take(4 * h.containers.size()) : nullptr;
 	for (size_t i = 0; i < h.containers.size(); i++) {
 		const Container &c = h.containers[i];
-		Bitmap map{};
-		if (h.has_offsets && offsets[i] != len - in.left())
+		if (offsets != nullptr && Reader(offsets + 4 * i, 4).u32() != len - in.left())
 			throw Corrupt("a container is not where the header says");
-		if (c.form == Form::array)
-			read_array(in, c, map);
-		else if (c.form == Form::bitmap)
-			read_bitmap(in, c, map);
-		else
-			read_runs(in, c, map);
-		add(set, c.key, map, limit);
+		to.begin(c);
+		if (uint64_t{c.key} * kValues + read_values(in, c, to) >= limit)
+			throw Corrupt("a customer's number is out of range");
+		to.end();
 	}
 	if (in.left() != 0)
 		throw Corrupt("bytes are left over");
+}
+
+struct Counter {
+	void begin(const Container &c) { count += c.count; }
+	void value(uint32_t) {}
+	void half(uint32_t, const Bits &) {}
+	void run(uint32_t, uint32_t) {}
+	void end() {}
+
+	uint64_t count = 0;
+};
+
+class Builder {
+public:
+	explicit Builder(OrdinalSet &to) : set(to) {}
+	void begin(const Container &c) {
+		key = c.key;
+		whole = c.form == Form::bitmap;
+		if (!whole)
+			map.fill(0);
+	}
+	void value(uint32_t v) { map[v / 64] |= UINT64_C(1) << (v % 64); }
+	void half(uint32_t half, const Bits &bits) { set.add(key * 2 + half, bits.data()); }
+	void run(uint32_t first, uint32_t last) {
+		const uint64_t from_first = ~UINT64_C(0) << (first % 64);
+		const uint64_t to_last = ~UINT64_C(0) >> (63 - last % 64);
+		if (first / 64 == last / 64) {
+			map[first / 64] |= from_first & to_last;
+			return;
+		}
+		map[first / 64] |= from_first;
+		std::fill(map.begin() + first / 64 + 1, map.begin() + last / 64, ~UINT64_C(0));
+		map[last / 64] |= to_last;
+	}
+	void end() {
+		if (whole)
+			return;
+		for (uint32_t half = 0; half < 2; half++)
+			set.add(key * 2 + half, map.data() + half * kWords);
+	}
+
+private:
+	OrdinalSet &set;
+	Bitmap map; // of a container that is no bitmap
+	uint32_t key = 0;
+	bool whole = false;
+};
+
+} // namespace
+
+uint8_t *to_roaring(const OrdinalSet &set, size_t *len) {
+	const Layout layout(containers_of(set));
+	auto *bytes = static_cast<uint8_t *>(std::malloc(layout.bytes));
+	if (bytes == nullptr)
+		throw std::bad_alloc();
+	Output out{bytes};
+	write_head(out, layout);
+	for (const Container &c : layout.containers)
+		write_container(out, c, halves_of(set, c.key));
+	*len = layout.bytes;
+	return bytes;
+}
+
+OrdinalSet from_roaring(const uint8_t *bytes, size_t len, uint32_t limit) {
+	OrdinalSet set;
+	Builder builder(set);
+	read_all(bytes, len, limit, builder);
 	return set;
+}
+
+uint64_t count_roaring(const uint8_t *bytes, size_t len, uint32_t limit) {
+	Counter counter;
+	read_all(bytes, len, limit, counter);
+	return counter.count;
 }
 
 } // namespace cseg
@@ -296,18 +410,15 @@ using namespace cseg;
 extern "C" {
 
 CsegCode cseg_set_to_roaring(const CsegSet *set, uint8_t **bytes, size_t *len, CsegError *err) {
-	return guard(err, [&] {
-		const std::vector<uint8_t> out = to_roaring(*set);
-		*bytes = static_cast<uint8_t *>(std::malloc(out.size()));
-		if (*bytes == nullptr)
-			throw std::bad_alloc();
-		std::memcpy(*bytes, out.data(), out.size());
-		*len = out.size();
-	});
+	return guard(err, [&] { *bytes = to_roaring(*set, len); });
 }
 
 CsegCode cseg_set_from_roaring(CsegSet **out, const uint8_t *bytes, size_t len, uint32_t limit, CsegError *err) {
 	return guard(err, [&] { *out = new CsegSet{from_roaring(bytes, len, std::min(limit, CSEG_MAX_ORDINAL + 1))}; });
+}
+
+CsegCode cseg_roaring_count(const uint8_t *bytes, size_t len, uint32_t limit, uint64_t *count, CsegError *err) {
+	return guard(err, [&] { *count = count_roaring(bytes, len, std::min(limit, CSEG_MAX_ORDINAL + 1)); });
 }
 
 } // extern "C"

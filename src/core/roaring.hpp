@@ -6,8 +6,11 @@
 
 namespace cseg {
 
-std::vector<uint8_t> to_roaring(const OrdinalSet &set);
+// malloc'd.
+uint8_t *to_roaring(const OrdinalSet &set, size_t *len);
 // Ordinals from limit on are refused.
 OrdinalSet from_roaring(const uint8_t *bytes, size_t len, uint32_t limit);
+// Checks as much, and builds nothing.
+uint64_t count_roaring(const uint8_t *bytes, size_t len, uint32_t limit);
 
 } // namespace cseg

@@ -150,39 +150,6 @@ agg_table_find(AggTable *table, int32 space, const Datum *keys, const bool *null
 /* ---- sums ---------------------------------------------------------------------------------------------------------
  */
 
-/* Digits of a 128-bit number, a sign and a point. */
-#define INT128_CHARS 48
-
-static Numeric
-numeric_from_int128(int128 value, int scale)
-{
-	char chars[INT128_CHARS];
-	char *at = chars + sizeof(chars);
-	unsigned __int128 abs = value < 0 ? -(unsigned __int128) value : (unsigned __int128) value;
-	int n = 0;
-
-	if (value >= PG_INT64_MIN && value <= PG_INT64_MAX)
-	{
-		CsegValue small = {.mantissa = (int64) value, .kind = CSEG_DECIMAL, .scale = (uint8) scale};
-		bool isnull;
-
-		return DatumGetNumeric(am_measure_to_datum(CSEG_M_REVENUE, &small, &isnull));
-	}
-	*--at = '\0';
-	while (abs > 0 || n <= scale)
-	{
-		if (n == scale && scale > 0)
-			*--at = '.';
-		*--at = (char) ('0' + (int) (abs % 10));
-		abs /= 10;
-		n++;
-	}
-	if (value < 0)
-		*--at = '-';
-	return DatumGetNumeric(
-		DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-}
-
 static Numeric
 add_numerics(Numeric a, Numeric b)
 {
@@ -227,8 +194,8 @@ add_decimals(AggSum *sum, MemoryContext cxt, int128 amount, int scale)
 		sum->sum = have;
 	else
 	{
-		spill(sum, cxt, numeric_from_int128(sum->sum, sum->scale));
-		spill(sum, cxt, numeric_from_int128(amount, scale));
+		spill(sum, cxt, am_numeric_from_int128(sum->sum, sum->scale));
+		spill(sum, cxt, am_numeric_from_int128(amount, scale));
 		sum->sum = 0;
 	}
 	sum->scale = to;
@@ -380,7 +347,7 @@ special_sum(const AggSum *sum)
 static Numeric
 finite_sum(const AggSum *sum)
 {
-	Numeric all = numeric_from_int128(sum->sum, sum->scale);
+	Numeric all = am_numeric_from_int128(sum->sum, sum->scale);
 
 	if (sum->spill)
 		all = add_numerics(sum->spill, all);

@@ -74,8 +74,6 @@ extern AnswerInstance *answers_newest(const AnswerSegment *segment, Timestamp at
 /* Adds the instance's members in a container to the bits. */
 extern void answers_add_members(const AnswerTable *table, const AnswerInstance *instance, uint32 container,
 								uint64 *bits);
-/* All of an instance's members, added to a set. */
-extern void answers_add_to_set(const AnswerTable *table, const AnswerInstance *instance, CsegSet *set);
 /* The containers that any of the groups has customers in, in order. */
 extern uint32 *answers_containers(StoreGroup *const *groups, int n_groups, int *n);
 

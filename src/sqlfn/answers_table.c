@@ -178,11 +178,19 @@ room_for(int n_groups)
 AnswerInstance *
 answers_instance(const AnswerTable *table, const text *id)
 {
-	const StoreView *view = table->reader->view;
-	StoreInstance **parts = palloc(sizeof(StoreInstance *) * Max(view->n_instances, 1));
+	StoreView *view = table->reader->view;
 	AnswerInstance *inst = palloc(sizeof(AnswerInstance));
-	int n = collect(view->groups, view->n_groups, id, parts);
+	StoreInstance **parts;
+	StoreInstance *part;
+	int most = 0;
+	int n = 0;
 
+	for (int at = -1; store_find_instance(view, id, &at);)
+		most++;
+	parts = palloc(sizeof(StoreInstance *) * Max(most, 1));
+	for (int at = -1; (part = store_find_instance(view, id, &at)) != NULL;)
+		if (part->totals.rows > 0)
+			parts[n++] = part;
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -266,26 +274,6 @@ answers_add_members(const AnswerTable *table, const AnswerInstance *instance, ui
 		if (cell)
 			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, cell),
 													instance->places[i].slots, bits, &err));
-	}
-}
-
-void
-answers_add_to_set(const AnswerTable *table, const AnswerInstance *instance, CsegSet *set)
-{
-	uint64 bits[CSEG_MEMBER_WORDS];
-
-	for (int i = 0; i < instance->n_places; i++)
-	{
-		const StoreGroup *group = instance->places[i].group;
-
-		for (int c = 0; c < group->n_cells; c++)
-		{
-			CHECK_FOR_INTERRUPTS();
-			memset(bits, 0, sizeof(bits));
-			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, group->cells[c]),
-													instance->places[i].slots, bits, &err));
-			CSEG_CALL(table->rel, cseg_set_add_bits(set, group->cells[c]->container, bits, &err));
-		}
 	}
 }
 

@@ -167,27 +167,6 @@ read_marks(Oid relation, int *n)
 	return marks;
 }
 
-/* mantissa / 10^scale */
-static Datum
-numeric_of_sum(__int128 mantissa, int scale)
-{
-	char digits[64];
-	char *p = digits + sizeof(digits);
-	unsigned __int128 rest = mantissa < 0 ? -(unsigned __int128) mantissa : (unsigned __int128) mantissa;
-
-	*--p = '\0';
-	for (int i = 0; rest > 0 || i <= scale; i++)
-	{
-		if (i == scale && scale > 0)
-			*--p = '.';
-		*--p = (char) ('0' + (int) (rest % 10));
-		rest /= 10;
-	}
-	if (mantissa < 0)
-		*--p = '-';
-	return DirectFunctionCall3(numeric_in, CStringGetDatum(p), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-}
-
 static Datum
 special(const char *text)
 {
@@ -210,7 +189,8 @@ sum_of_totals(const CsegTotals *totals, int measure, Datum *value, bool *isnull)
 	else if (m->pinfs > 0 || m->ninfs > 0)
 		*value = special(m->pinfs > 0 ? "Infinity" : "-Infinity");
 	else
-		*value = numeric_of_sum(((__int128) m->sum_hi << 64) | (unsigned __int128) m->sum_lo, m->scale);
+		*value = NumericGetDatum(
+			am_numeric_from_int128(((int128) m->sum_hi << 64) | (unsigned __int128) m->sum_lo, m->scale));
 	return true;
 }
 

@@ -38,10 +38,11 @@ PG_FUNCTION_INFO_V1(customer_segmentation_set_final);
 static Datum
 apply(FunctionCallInfo fcinfo, CsegSetOp op)
 {
-	SetValue *a = set_load(PG_GETARG_DATUM(0));
+	const SetValue *b = set_get(PG_GETARG_DATUM(1));
+	SetValue *a = set_take(PG_GETARG_DATUM(0));
 
-	set_apply(a, op, set_load(PG_GETARG_DATUM(1)));
-	PG_RETURN_DATUM(set_store(a));
+	set_apply(a, op, b);
+	PG_RETURN_DATUM(set_give(a));
 }
 
 Datum
@@ -53,7 +54,16 @@ customer_segmentation_set_and(PG_FUNCTION_ARGS)
 Datum
 customer_segmentation_set_or(PG_FUNCTION_ARGS)
 {
-	return apply(fcinfo, CSEG_SET_OR);
+	const SetValue *a = set_unread(PG_GETARG_DATUM(0));
+	const SetValue *b = set_unread(PG_GETARG_DATUM(1));
+	SetValue *both;
+
+	if (a == NULL || b == NULL)
+		return apply(fcinfo, CSEG_SET_OR);
+	both = set_new(a->relid, CurrentMemoryContext);
+	set_unite(both, a);
+	set_unite(both, b);
+	PG_RETURN_DATUM(set_show(both));
 }
 
 Datum
@@ -73,8 +83,8 @@ typedef bool (*Comparison)(const CsegSet *a, const CsegSet *b);
 static bool
 compare(Datum x, Datum y, Comparison comparison)
 {
-	SetValue *a = set_load(x);
-	SetValue *b = set_load(y);
+	const SetValue *a = set_get(x);
+	const SetValue *b = set_get(y);
 
 	set_check_same(a, b);
 	return comparison(a->set, b->set);
@@ -112,50 +122,41 @@ customer_segmentation_set_overlaps(PG_FUNCTION_ARGS)
 
 /* ---- one set ---------------------------------------------------------------------------------------------------- */
 
-/* Equal sets have equal payloads, whatever form they had. */
-static const SetHeader *
-canonical(Datum datum)
-{
-	const SetHeader *header = set_header(datum);
-
-	return header->form == SET_ORDINALS ? header : set_header(set_store(set_load(datum)));
-}
-
 Datum
 customer_segmentation_set_hash(PG_FUNCTION_ARGS)
 {
-	const SetHeader *header = canonical(PG_GETARG_DATUM(0));
+	size_t len;
+	const uint8 *numbers = set_numbers(PG_GETARG_DATUM(0), &len);
 
-	return hash_any((const unsigned char *) header + SET_HEADER_BYTES, (int) (VARSIZE(header) - SET_HEADER_BYTES));
+	return hash_any(numbers, (int) len);
 }
 
 Datum
 customer_segmentation_set_hash_extended(PG_FUNCTION_ARGS)
 {
-	const SetHeader *header = canonical(PG_GETARG_DATUM(0));
+	size_t len;
+	const uint8 *numbers = set_numbers(PG_GETARG_DATUM(0), &len);
 
-	return hash_any_extended((const unsigned char *) header + SET_HEADER_BYTES,
-							 (int) (VARSIZE(header) - SET_HEADER_BYTES), (uint64) PG_GETARG_INT64(1));
+	return hash_any_extended(numbers, (int) len, (uint64) PG_GETARG_INT64(1));
 }
 
 Datum
 customer_segmentation_set_cardinality(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64((int64) cseg_set_count(set_load(PG_GETARG_DATUM(0))->set));
+	PG_RETURN_INT64((int64) set_count(PG_GETARG_DATUM(0)));
 }
 
 Datum
 customer_segmentation_set_contains_identity(PG_FUNCTION_ARGS)
 {
-	SetValue *value = set_load(PG_GETARG_DATUM(0));
+	const SetValue *value = set_get(PG_GETARG_DATUM(0));
 	const text *identity = PG_GETARG_TEXT_PP(1);
 	AnswerTable table;
 	bool found;
 	uint32 ordinal;
 
 	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	set_check_generation(value->relid, value->generation, cseg_set_count(value->set) == 0,
-						 table.reader->view->generation);
+	set_check_generation(value, table.reader->view->generation);
 	CSEG_CALL(table.rel, cseg_dict_find(table.reader->dict->dict, (const uint8 *) VARDATA_ANY(identity),
 										VARSIZE_ANY_EXHDR(identity), &found, &ordinal, &err));
 	answers_close(&table);
@@ -174,34 +175,45 @@ aggregate_context(FunctionCallInfo fcinfo)
 	return cxt;
 }
 
-/* state := state op value, or a copy of the value where there is no state yet. */
+/* state := state op value, or the value where there is no state yet. */
 static SetValue *
 add_to_state(FunctionCallInfo fcinfo, SetValue *state, const SetValue *value, CsegSetOp op)
 {
-	MemoryContext old;
-
-	if (state)
+	if (state == NULL)
 	{
-		set_apply(state, op, value);
-		return state;
+		state = set_new(value->relid, aggregate_context(fcinfo));
+		op = CSEG_SET_OR;
 	}
-	old = MemoryContextSwitchTo(aggregate_context(fcinfo));
-	state = set_copy(value);
-	MemoryContextSwitchTo(old);
+	if (op == CSEG_SET_OR)
+		set_unite(state, value);
+	else
+		set_apply(state, op, value);
 	return state;
+}
+
+static SetValue *
+state_of(FunctionCallInfo fcinfo)
+{
+	(void) aggregate_context(fcinfo);
+	return PG_ARGISNULL(0) ? NULL : (SetValue *) PG_GETARG_POINTER(0);
+}
+
+static Datum
+give_state(FunctionCallInfo fcinfo, SetValue *state)
+{
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
 }
 
 static Datum
 step(FunctionCallInfo fcinfo, CsegSetOp op)
 {
-	SetValue *state = PG_ARGISNULL(0) ? NULL : (SetValue *) PG_GETARG_POINTER(0);
+	SetValue *state = state_of(fcinfo);
 
-	(void) aggregate_context(fcinfo);
 	if (!PG_ARGISNULL(1))
-		state = add_to_state(fcinfo, state, set_load(PG_GETARG_DATUM(1)), op);
-	if (state == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(state);
+		state = add_to_state(fcinfo, state, set_get_unread(PG_GETARG_DATUM(1)), op);
+	return give_state(fcinfo, state);
 }
 
 Datum
@@ -219,14 +231,11 @@ customer_segmentation_intersect_step(PG_FUNCTION_ARGS)
 static Datum
 combine(FunctionCallInfo fcinfo, CsegSetOp op)
 {
-	SetValue *state = PG_ARGISNULL(0) ? NULL : (SetValue *) PG_GETARG_POINTER(0);
+	SetValue *state = state_of(fcinfo);
 
-	(void) aggregate_context(fcinfo);
 	if (!PG_ARGISNULL(1))
 		state = add_to_state(fcinfo, state, (const SetValue *) PG_GETARG_POINTER(1), op);
-	if (state == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(state);
+	return give_state(fcinfo, state);
 }
 
 Datum
@@ -252,7 +261,7 @@ Datum
 customer_segmentation_set_deserialize(PG_FUNCTION_ARGS)
 {
 	(void) aggregate_context(fcinfo);
-	PG_RETURN_POINTER(set_load(PG_GETARG_DATUM(0)));
+	PG_RETURN_POINTER(set_take(PG_GETARG_DATUM(0)));
 }
 
 /* Leaves the state as it is: as a window aggregate it is asked again and again. */
@@ -261,5 +270,5 @@ customer_segmentation_set_final(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(set_store((const SetValue *) PG_GETARG_POINTER(0)));
+	PG_RETURN_DATUM(set_show((const SetValue *) PG_GETARG_POINTER(0)));
 }

@@ -7,7 +7,10 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/portal.h"
 #include "utils/tuplestore.h"
 
 #include "sqlfn/answers.h"
@@ -15,22 +18,55 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(customer_segmentation_members);
+PG_FUNCTION_INFO_V1(customer_segmentation_members_of_any);
 PG_FUNCTION_INFO_V1(customer_segmentation_identities);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_to_roaring);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_from_roaring);
+
+/* A procedure may end the transaction before it looks at its argument. */
+static Datum
+show_members(SetValue *value)
+{
+	bool may_commit =
+		ActivePortal == NULL || ActivePortal->commandTag == CMDTAG_CALL || ActivePortal->commandTag == CMDTAG_DO;
+
+	return may_commit ? set_give(value) : set_show(value);
+}
 
 Datum
 customer_segmentation_members(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(1);
-	SetValue *value = set_new(relid);
+	SetValue *value = set_new(relid, CurrentMemoryContext);
 	AnswerTable table;
 
 	answers_open(&table, relid, ANSWERS_MEMBERSHIP);
-	answers_add_to_set(&table, answers_instance(&table, PG_GETARG_TEXT_PP(0)), value->set);
-	value->generation = table.reader->view->generation;
+	set_add_instance(value, &table, answers_instance(&table, PG_GETARG_TEXT_PP(0)));
 	answers_close(&table);
-	PG_RETURN_DATUM(set_store(value));
+	PG_RETURN_DATUM(show_members(value));
+}
+
+/* NULLs are passed by, as union_agg does. */
+Datum
+customer_segmentation_members_of_any(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(1);
+	SetValue *value = set_new(relid, CurrentMemoryContext);
+	AnswerTable table;
+	Datum *ids;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls, &n);
+	answers_open(&table, relid, ANSWERS_MEMBERSHIP);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!nulls[i])
+			set_add_instance(value, &table, answers_instance(&table, DatumGetTextPP(ids[i])));
+	}
+	answers_close(&table);
+	PG_RETURN_DATUM(show_members(value));
 }
 
 static void
@@ -46,15 +82,14 @@ put_identity(void *arg, const text *identity)
 Datum
 customer_segmentation_identities(PG_FUNCTION_ARGS)
 {
-	SetValue *value = set_load(PG_GETARG_DATUM(0));
+	const SetValue *value = set_get(PG_GETARG_DATUM(0));
 	AnswerTable table;
 	uint32 container = 0;
 	const uint64 *bits;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	set_check_generation(value->relid, value->generation, cseg_set_count(value->set) == 0,
-						 table.reader->view->generation);
+	set_check_generation(value, table.reader->view->generation);
 	for (; (bits = cseg_set_from(value->set, &container)) != NULL; container++)
 		answers_each_known(&table, container, bits, put_identity, fcinfo->resultinfo);
 	answers_close(&table);
@@ -64,16 +99,12 @@ customer_segmentation_identities(PG_FUNCTION_ARGS)
 Datum
 customer_segmentation_set_to_roaring(PG_FUNCTION_ARGS)
 {
-	const SetHeader *header = set_header(PG_GETARG_DATUM(0));
 	size_t len;
-	bytea *out;
+	const uint8 *numbers = set_numbers(PG_GETARG_DATUM(0), &len);
+	bytea *out = palloc(VARHDRSZ + len);
 
-	if (header->form != SET_ORDINALS)
-		header = set_header(set_store(set_load(PG_GETARG_DATUM(0))));
-	len = VARSIZE(header) - SET_HEADER_BYTES;
-	out = palloc(VARHDRSZ + len);
 	SET_VARSIZE(out, VARHDRSZ + len);
-	memcpy(VARDATA(out), (const char *) header + SET_HEADER_BYTES, len);
+	memcpy(VARDATA(out), numbers, len);
 	PG_RETURN_BYTEA_P(out);
 }
 
@@ -83,27 +114,22 @@ customer_segmentation_set_from_roaring(PG_FUNCTION_ARGS)
 {
 	const bytea *bytes = PG_GETARG_BYTEA_PP(0);
 	Oid relid = PG_NARGS() > 1 ? PG_GETARG_OID(1) : store_shared_relation();
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
 	AnswerTable table;
 	uint32 generation;
 	uint32 limit;
-	CsegSet *set;
+	SetValue *value;
 	CsegError err;
 
 	answers_open(&table, relid, ANSWERS_COLUMN(COL_IDENTITY));
 	generation = table.reader->view->generation;
 	limit = cseg_dict_next(table.reader->dict->dict);
 	answers_close(&table);
-	if (cseg_set_from_roaring(&set, (const uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), limit, &err) !=
-		CSEG_OK)
-	{
-		if (err.code != CSEG_CORRUPT)
-			store_core_error(&err, NULL);
+	value = set_from_numbers(relid, generation, (const uint8 *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), limit,
+							 CurrentMemoryContext, &err);
+	if (value == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 				 errmsg("these bytes are not a Roaring bitmap of customers of the table"), errdetail("%s.", err.msg),
 				 errhint("Give a bitmap in the portable format that was made of a set of the same table.")));
-	}
-	store_owner_set(owner, set);
-	PG_RETURN_DATUM(set_store_parts(relid, generation, set));
+	PG_RETURN_DATUM(set_give(value));
 }

@@ -1,6 +1,6 @@
 /*
  * set_type.c
- *    The type customer_set: text and binary form, and what its values are in memory.
+ *    The type customer_set: text and binary form.
  *
  * The text form is the table's name and the identities, as relation:{"a","b"}, like an array's. Who writes it out must
  * be allowed to read the table's identities.
@@ -30,238 +30,6 @@ PG_FUNCTION_INFO_V1(customer_segmentation_set_in);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_out);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_recv);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_send);
-
-/* ---- values ----------------------------------------------------------------------------------------------------- */
-
-static void
-corrupt(const char *what)
-{
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a stored customer set is damaged"), errdetail("%s.", what),
-					errhint("Make the set again with customer_segmentation.members().")));
-}
-
-const SetHeader *
-set_header(Datum datum)
-{
-	const SetHeader *header = (const SetHeader *) PG_DETOAST_DATUM(datum);
-
-	if (VARSIZE(header) < SET_HEADER_BYTES || header->version != SET_VERSION || header->reserved != 0 ||
-		(header->form != SET_ORDINALS && header->form != SET_NAMES))
-		corrupt("Its header is none of this version");
-	return header;
-}
-
-static size_t
-payload_len(const SetHeader *header)
-{
-	return VARSIZE(header) - SET_HEADER_BYTES;
-}
-
-static const uint8 *
-payload(const SetHeader *header)
-{
-	return (const uint8 *) header + SET_HEADER_BYTES;
-}
-
-static SetValue *
-own(SetValue *value, CsegSet *set)
-{
-	value->set = set;
-	return value;
-}
-
-SetValue *
-set_new(Oid relid)
-{
-	SetValue *value = palloc0(sizeof(SetValue));
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
-	CsegSet *set;
-
-	value->relid = relid;
-	CSEG_CALL(NULL, cseg_set_new(&set, &err));
-	store_owner_set(owner, set);
-	return own(value, set);
-}
-
-SetValue *
-set_copy(const SetValue *from)
-{
-	SetValue *value = palloc(sizeof(SetValue));
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
-	CsegSet *set;
-
-	*value = *from;
-	CSEG_CALL(NULL, cseg_set_copy(&set, from->set, &err));
-	store_owner_set(owner, set);
-	return own(value, set);
-}
-
-static SetValue *
-load_ordinals(const SetHeader *header)
-{
-	SetValue *value = palloc0(sizeof(SetValue));
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
-	CsegSet *set;
-	CsegError err;
-
-	value->relid = header->relid;
-	value->generation = header->generation;
-	if (cseg_set_from_roaring(&set, payload(header), payload_len(header), CSEG_MAX_ORDINAL + 1, &err) != CSEG_OK)
-	{
-		if (err.code == CSEG_CORRUPT)
-			corrupt(err.msg);
-		store_core_error(&err, NULL);
-	}
-	store_owner_set(owner, set);
-	return own(value, set);
-}
-
-/* Calls for each name of the set. */
-static void
-each_name(const SetHeader *header, void (*call)(void *arg, const uint8 *text, uint32 len), void *arg)
-{
-	const uint8 *at = payload(header);
-	const uint8 *end = at + payload_len(header);
-
-	while (at < end)
-	{
-		uint32 len;
-
-		if ((size_t) (end - at) < sizeof(len))
-			corrupt("A name ends too early");
-		memcpy(&len, at, sizeof(len));
-		at += sizeof(len);
-		if (len > (size_t) (end - at))
-			corrupt("A name ends too early");
-		call(arg, at, len);
-		at += len;
-	}
-}
-
-typedef struct Lookup
-{
-	AnswerTable table;
-	CsegSet *set;
-} Lookup;
-
-static void
-look_up(void *arg, const uint8 *text, uint32 len)
-{
-	Lookup *l = arg;
-	bool found;
-	uint32 ordinal;
-
-	CSEG_CALL(l->table.rel, cseg_dict_find(l->table.reader->dict->dict, text, len, &found, &ordinal, &err));
-	if (found)
-		CSEG_CALL(l->table.rel, cseg_set_add(l->set, ordinal, &err));
-}
-
-static SetValue *
-load_names(const SetHeader *header)
-{
-	SetValue *value = set_new(header->relid);
-	Lookup l = {.set = value->set};
-
-	answers_open(&l.table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	value->generation = l.table.reader->view->generation;
-	each_name(header, look_up, &l);
-	answers_close(&l.table);
-	return value;
-}
-
-SetValue *
-set_load(Datum datum)
-{
-	const SetHeader *header = set_header(datum);
-
-	return header->form == SET_ORDINALS ? load_ordinals(header) : load_names(header);
-}
-
-static SetHeader *
-form(Oid relid, uint32 generation, SetForm kind, size_t bytes)
-{
-	SetHeader *header;
-
-	if (bytes > MaxAllocSize - SET_HEADER_BYTES)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a customer set would exceed 1 GB")));
-	header = palloc0(SET_HEADER_BYTES + bytes);
-	SET_VARSIZE(header, SET_HEADER_BYTES + bytes);
-	header->version = SET_VERSION;
-	header->form = kind;
-	header->relid = relid;
-	header->generation = generation;
-	return header;
-}
-
-Datum
-set_store_parts(Oid relid, uint32 generation, const CsegSet *set)
-{
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_bytes_free);
-	SetHeader *header;
-	uint8 *bytes;
-	size_t len;
-
-	CSEG_CALL(NULL, cseg_set_to_roaring(set, &bytes, &len, &err));
-	store_owner_set(owner, bytes);
-	header = form(relid, generation, SET_ORDINALS, len);
-	memcpy((char *) header + SET_HEADER_BYTES, bytes, len);
-	store_owner_set(owner, NULL);
-	return PointerGetDatum(header);
-}
-
-Datum
-set_store(const SetValue *value)
-{
-	return set_store_parts(value->relid, value->generation, value->set);
-}
-
-/* ---- which table, which generation ------------------------------------------------------------------------------ */
-
-#define MAKE_AGAIN "Make the set again with customer_segmentation.members(), or keep its text form."
-
-static const char *
-name_of(Oid relid)
-{
-	const char *name = get_rel_name(relid);
-
-	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u, which is gone", relid);
-}
-
-void
-set_check_generation(Oid relid, uint32 of_set, bool is_empty, uint32 present)
-{
-	if (is_empty || of_set == present)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("customer set is of a former state of table %s", name_of(relid)),
-			 errdetail("The table's customers have been numbered anew since the set was made."), errhint(MAKE_AGAIN)));
-}
-
-void
-set_check_same(const SetValue *a, const SetValue *b)
-{
-	if (a->relid != b->relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("customer sets are of different tables"),
-				 errdetail("One is of table %s, the other of table %s.", name_of(a->relid), name_of(b->relid)),
-				 errhint("Compare identities: customer_segmentation.identities() lists them.")));
-	if (a->generation == b->generation || cseg_set_count(a->set) == 0 || cseg_set_count(b->set) == 0)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("customer sets are of different states of table %s", name_of(a->relid)),
-			 errdetail("The table's customers were numbered anew after one of them was made."), errhint(MAKE_AGAIN)));
-}
-
-void
-set_apply(SetValue *a, CsegSetOp op, const SetValue *b)
-{
-	set_check_same(a, b);
-	if (cseg_set_count(a->set) == 0)
-		a->generation = b->generation;
-	CSEG_CALL(NULL, cseg_set_apply(a->set, op, b->set, &err));
-}
 
 /* ---- the text form ---------------------------------------------------------------------------------------------- */
 
@@ -301,6 +69,25 @@ compare_names(const void *a, const void *b)
 	return order != 0 ? order : (x_len > y_len) - (x_len < y_len);
 }
 
+static bool
+is_table_of_ours(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
+
+	if (rel)
+		relation_close(rel, NoLock);
+	return ours;
+}
+
+static Datum
+settle(SetHeader *names)
+{
+	if (get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP || !is_table_of_ours(names->relid))
+		return PointerGetDatum(names);
+	return set_give(set_take(PointerGetDatum(names)));
+}
+
 /* A set of names: sorted, each once. */
 static Datum
 set_of_names(Oid relid, Datum *names, int n)
@@ -320,10 +107,10 @@ set_of_names(Oid relid, Datum *names, int n)
 		appendBinaryStringInfo(&bytes, (const char *) &len, sizeof(len));
 		appendBinaryStringInfo(&bytes, VARDATA_ANY(name), (int) len);
 	}
-	header = form(relid, 0, SET_NAMES, (size_t) bytes.len);
+	header = set_form(relid, 0, SET_NAMES, (size_t) bytes.len);
 	memcpy((char *) header + SET_HEADER_BYTES, bytes.data, (size_t) bytes.len);
 	pfree(bytes.data);
-	return PointerGetDatum(header);
+	return settle(header);
 }
 
 static Oid
@@ -332,54 +119,38 @@ table_named(const char *name)
 	return DatumGetObjectId(DirectFunctionCall1(regclassin, CStringGetDatum(name)));
 }
 
+/* Is a set of that generation of the present state of a table of ours? *next: the number that it gives out next. */
 static bool
-is_table_of_ours(Oid relid)
-{
-	Relation rel = try_relation_open(relid, AccessShareLock);
-	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
-
-	if (rel)
-		relation_close(rel, NoLock);
-	return ours;
-}
-
-/* Is the set of the present state of a table of ours? *next: the number that the table gives out next. */
-static bool
-is_current(const SetHeader *header, uint32 *next)
+is_current(Oid relid, uint32 generation, uint32 *next)
 {
 	AnswerTable table;
 	bool current;
 
-	if (!is_table_of_ours(header->relid))
+	if (!is_table_of_ours(relid))
 		return false;
-	answers_open(&table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	current = header->generation == table.reader->view->generation;
+	answers_open(&table, relid, ANSWERS_COLUMN(COL_IDENTITY));
+	current = generation == table.reader->view->generation;
 	*next = cseg_dict_next(table.reader->dict->dict);
 	answers_close(&table);
 	return current;
 }
 
 /* Numbers from outside: a sound bitmap, and of the present state none that the table has not given out yet. */
-static void
-check_numbers(const SetHeader *header, int sqlstate)
+static Datum
+set_of_numbers(Oid relid, uint32 generation, const uint8 *bytes, size_t len, int sqlstate)
 {
-	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_set_free);
 	uint32 limit = CSEG_MAX_ORDINAL + 1;
 	uint32 next;
-	CsegSet *set;
+	SetValue *value;
 	CsegError err;
 
-	if (is_current(header, &next))
+	if (is_current(relid, generation, &next))
 		limit = next;
-	if (cseg_set_from_roaring(&set, payload(header), payload_len(header), limit, &err) == CSEG_OK)
-	{
-		store_owner_set(owner, set);
-		return;
-	}
-	if (err.code != CSEG_CORRUPT)
-		store_core_error(&err, NULL);
-	ereport(ERROR, (errcode(sqlstate), errmsg("malformed customer set"), errdetail("Its numbers: %s.", err.msg),
-					errhint("Write identities instead: relation:{\"a\",\"b\"}.")));
+	value = set_from_numbers(relid, generation, bytes, len, limit, CurrentMemoryContext, &err);
+	if (value == NULL)
+		ereport(ERROR, (errcode(sqlstate), errmsg("malformed customer set"), errdetail("Its numbers: %s.", err.msg),
+						errhint("Write identities instead: relation:{\"a\",\"b\"}.")));
+	return set_give(value);
 }
 
 /* What follows "relation:#". */
@@ -389,7 +160,7 @@ numbers_in(Oid relid, const char *numbers, const char *input)
 	char *end;
 	unsigned long generation = strtoul(numbers, &end, 10);
 	size_t len;
-	SetHeader *header;
+	uint8 *bytes;
 
 	if (end == numbers || *end != ':' || generation > PG_UINT32_MAX)
 		malformed(input);
@@ -397,10 +168,9 @@ numbers_in(Oid relid, const char *numbers, const char *input)
 	len = strlen(end);
 	if (len % 2 != 0 || strspn(end, "0123456789abcdefABCDEF") != len)
 		malformed(input);
-	header = form(relid, (uint32) generation, SET_ORDINALS, len / 2);
-	hex_decode(end, len, (char *) header + SET_HEADER_BYTES);
-	check_numbers(header, ERRCODE_INVALID_TEXT_REPRESENTATION);
-	return PointerGetDatum(header);
+	bytes = palloc(len / 2 + 1);
+	hex_decode(end, len, (char *) bytes);
+	return set_of_numbers(relid, (uint32) generation, bytes, len / 2, ERRCODE_INVALID_TEXT_REPRESENTATION);
 }
 
 static Datum
@@ -488,29 +258,31 @@ list_identity(void *arg, const text *identity)
 
 /* Lists the identities; false, and nothing, where the set is of a former state of its table. */
 static bool
-list_set(const SetHeader *header, Listing *l)
+list_known(const SetValue *value, Listing *l)
 {
-	SetValue *value;
 	AnswerTable table;
 	uint32 container = 0;
 	uint32 next;
 	const uint64 *bits;
 
-	if (header->form == SET_NAMES)
-	{
-		each_name(header, list_name, l);
+	if (set_is_empty(value))
 		return true;
-	}
-	value = load_ordinals(header);
-	if (cseg_set_count(value->set) == 0)
-		return true;
-	if (!is_current(header, &next))
+	if (!is_current(value->relid, value->generation, &next))
 		return false;
-	answers_open(&table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
 	for (; (bits = cseg_set_from(value->set, &container)) != NULL; container++)
 		answers_each_known(&table, container, bits, list_identity, l);
 	answers_close(&table);
 	return true;
+}
+
+/* A set of names, or NULL. */
+static const SetHeader *
+names_of(Datum datum)
+{
+	const SetHeader *header = set_is_expanded(datum) ? NULL : set_header(datum);
+
+	return header && header->form == SET_NAMES ? header : NULL;
 }
 
 static char *
@@ -525,22 +297,29 @@ qualified_name(Oid relid)
 Datum
 customer_segmentation_set_out(PG_FUNCTION_ARGS)
 {
-	const SetHeader *header = set_header(PG_GETARG_DATUM(0));
-	char *name = qualified_name(header->relid);
+	Datum datum = PG_GETARG_DATUM(0);
+	const SetHeader *names = names_of(datum);
+	const SetValue *value = names ? NULL : set_get(datum);
+	char *name = qualified_name(names ? names->relid : value->relid);
 	StringInfoData out;
 	Listing l = {.out = &out};
+	const uint8 *numbers;
+	size_t len;
 
 	initStringInfo(&out);
 	appendStringInfo(&out, "%s:{", name);
-	if (list_set(header, &l))
+	if (names)
+		set_each_name(names, list_name, &l);
+	if (names || list_known(value, &l))
 	{
 		appendStringInfoChar(&out, '}');
 		PG_RETURN_CSTRING(out.data);
 	}
+	numbers = set_numbers(datum, &len);
 	resetStringInfo(&out);
-	appendStringInfo(&out, "%s:#%u:", name, header->generation);
-	enlargeStringInfo(&out, (int) (2 * payload_len(header)));
-	out.len += (int) hex_encode((const char *) payload(header), payload_len(header), out.data + out.len);
+	appendStringInfo(&out, "%s:#%u:", name, value->generation);
+	enlargeStringInfo(&out, (int) (2 * len));
+	out.len += (int) hex_encode((const char *) numbers, len, out.data + out.len);
 	out.data[out.len] = '\0';
 	PG_RETURN_CSTRING(out.data);
 }
@@ -555,26 +334,31 @@ customer_segmentation_set_out(PG_FUNCTION_ARGS)
 Datum
 customer_segmentation_set_send(PG_FUNCTION_ARGS)
 {
-	const SetHeader *header = set_header(PG_GETARG_DATUM(0));
-	char *name = qualified_name(header->relid);
+	Datum datum = PG_GETARG_DATUM(0);
+	const SetHeader *names = names_of(datum);
+	const SetValue *value = names ? NULL : set_get(datum);
+	char *name = qualified_name(names ? names->relid : value->relid);
 	StringInfoData out;
 	StringInfoData list;
 	Listing l = {.out = &list, .binary = true};
+	const uint8 *numbers;
+	size_t len;
 
 	initStringInfo(&list);
 	pq_begintypsend(&out);
 	send_text(&out, name, (int) strlen(name));
-	if (list_set(header, &l))
+	if (names)
+		set_each_name(names, list_name, &l);
+	if (names || list_known(value, &l))
 	{
 		pq_sendint32(&out, (uint32) l.n);
 		pq_sendbytes(&out, list.data, list.len);
+		PG_RETURN_BYTEA_P(pq_endtypsend(&out));
 	}
-	else
-	{
-		pq_sendint32(&out, NUMBERS_FOLLOW);
-		pq_sendint32(&out, header->generation);
-		pq_sendbytes(&out, (const char *) payload(header), (int) payload_len(header));
-	}
+	numbers = set_numbers(datum, &len);
+	pq_sendint32(&out, NUMBERS_FOLLOW);
+	pq_sendint32(&out, value->generation);
+	pq_sendbytes(&out, (const char *) numbers, (int) len);
 	PG_RETURN_BYTEA_P(pq_endtypsend(&out));
 }
 
@@ -593,11 +377,9 @@ receive_numbers(StringInfo in, Oid relid)
 {
 	uint32 generation = (uint32) pq_getmsgint(in, 4);
 	int len = in->len - in->cursor;
-	SetHeader *header = form(relid, generation, SET_ORDINALS, (size_t) len);
 
-	memcpy((char *) header + SET_HEADER_BYTES, pq_getmsgbytes(in, len), (size_t) len);
-	check_numbers(header, ERRCODE_INVALID_BINARY_REPRESENTATION);
-	return PointerGetDatum(header);
+	return set_of_numbers(relid, generation, (const uint8 *) pq_getmsgbytes(in, len), (size_t) len,
+						  ERRCODE_INVALID_BINARY_REPRESENTATION);
 }
 
 Datum

@@ -25,6 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	CsegSet *set = nullptr;
 	const CsegCode code = cseg_set_from_roaring(&set, data, size, kLimit, &err);
 	require(code == CSEG_OK || code == CSEG_CORRUPT, "code");
+	uint64_t count = 0;
+	require(cseg_roaring_count(data, size, kLimit, &count, &err) == code, "who only counts checks as much");
 	if (code != CSEG_OK)
 		return 0;
 	uint8_t *bytes = nullptr;
@@ -33,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	CsegSet *again = nullptr;
 	require(cseg_set_from_roaring(&again, bytes, len, kLimit, &err) == CSEG_OK, "read what was written");
 	require(cseg_set_equal(set, again), "equal sets");
+	require(cseg_set_count(set) == count, "the count of the bytes");
 	require(cseg_set_count_and(set, again) == cseg_set_count(set), "count");
 	require(cseg_set_apply(again, CSEG_SET_XOR, set, &err) == CSEG_OK && cseg_set_count(again) == 0,
 			"xor with itself");

@@ -46,8 +46,16 @@ CsegCode read(Set &set, const Bytes &bytes, uint32_t limit = kNoLimit) {
 	const std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
 	std::copy(bytes.begin(), bytes.end(), exact.get());
 	const CsegCode code = cseg_set_from_roaring(&got, exact.get(), bytes.size(), limit, &err);
-	if (code == CSEG_OK)
-		set.reset(got);
+	uint64_t count = 0;
+	CsegError other;
+	// Who only counts checks as much.
+	EXPECT_EQ(cseg_roaring_count(exact.get(), bytes.size(), limit, &count, &other), code);
+	if (code != CSEG_OK) {
+		EXPECT_STREQ(err.msg, other.msg);
+		return code;
+	}
+	set.reset(got);
+	EXPECT_EQ(count, cseg_set_count(got));
 	return code;
 }
 

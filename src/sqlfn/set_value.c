@@ -1,0 +1,604 @@
+/*
+ * set_value.c
+ *    A customer_set in memory, to and from its stored form.
+ *
+ * members() reads nobody yet: a query that unites the instances of a year asks each cell once for all of them. What is
+ * unread holds the view that it came from, so it means what the snapshot saw, and is only ever shown, never given:
+ * whoever keeps a datum that is shown makes a copy of it, for which it is read. So nothing unread outlives the
+ * expression that made it, or a function that has it as its argument.
+ */
+#include "sqlfn/set.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "store/store.h"
+
+struct SetPending
+{
+	StoreView *view;
+	CompatRelFileLocator file;
+	int n;
+	int cap;
+	AnswerPlace *places;
+};
+
+#define FIRST_PLACES 4
+
+/* ---- the stored form -------------------------------------------------------------------------------------------- */
+
+static void
+corrupt(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a stored customer set is damaged"), errdetail("%s.", what),
+					errhint("Make the set again with customer_segmentation.members().")));
+}
+
+const SetHeader *
+set_header(Datum datum)
+{
+	const SetHeader *header = (const SetHeader *) PG_DETOAST_DATUM(datum);
+
+	if (VARSIZE(header) < SET_HEADER_BYTES || header->version != SET_VERSION || header->reserved != 0 ||
+		(header->form != SET_ORDINALS && header->form != SET_NAMES))
+		corrupt("Its header is none of this version");
+	return header;
+}
+
+size_t
+set_payload_len(const SetHeader *header)
+{
+	return VARSIZE(header) - SET_HEADER_BYTES;
+}
+
+const uint8 *
+set_payload(const SetHeader *header)
+{
+	return (const uint8 *) header + SET_HEADER_BYTES;
+}
+
+static void
+check_size(size_t bytes)
+{
+	if (bytes > MaxAllocSize - SET_HEADER_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a customer set would exceed 1 GB")));
+}
+
+static void
+fill_header(SetHeader *header, Oid relid, uint32 generation, SetForm form, size_t bytes)
+{
+	memset(header, 0, SET_HEADER_BYTES);
+	SET_VARSIZE(header, SET_HEADER_BYTES + bytes);
+	header->version = SET_VERSION;
+	header->form = form;
+	header->relid = relid;
+	header->generation = generation;
+}
+
+SetHeader *
+set_form(Oid relid, uint32 generation, SetForm form, size_t bytes)
+{
+	SetHeader *header;
+
+	check_size(bytes);
+	header = palloc(SET_HEADER_BYTES + bytes);
+	fill_header(header, relid, generation, form, bytes);
+	return header;
+}
+
+void
+set_each_name(const SetHeader *header, void (*call)(void *arg, const uint8 *text, uint32 len), void *arg)
+{
+	const uint8 *at = set_payload(header);
+	const uint8 *end = at + set_payload_len(header);
+
+	while (at < end)
+	{
+		uint32 len;
+
+		if ((size_t) (end - at) < sizeof(len))
+			corrupt("A name ends too early");
+		memcpy(&len, at, sizeof(len));
+		at += sizeof(len);
+		if (len > (size_t) (end - at))
+			corrupt("A name ends too early");
+		call(arg, at, len);
+		at += len;
+	}
+}
+
+/* ---- which table, which generation ------------------------------------------------------------------------------ */
+
+#define MAKE_AGAIN "Make the set again with customer_segmentation.members(), or keep its text form."
+
+static const char *
+name_of(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+
+	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u, which is gone", relid);
+}
+
+static bool
+is_unread(const SetValue *value)
+{
+	return value->pending && value->pending->n > 0;
+}
+
+/* An instance that is unread has members. */
+bool
+set_is_empty(const SetValue *value)
+{
+	uint32 container = 0;
+
+	return !is_unread(value) && cseg_set_from(value->set, &container) == NULL;
+}
+
+static void
+former_state(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("customer set is of a former state of table %s", name_of(relid)),
+			 errdetail("The table's customers have been numbered anew since the set was made."), errhint(MAKE_AGAIN)));
+}
+
+void
+set_check_generation(const SetValue *value, uint32 present)
+{
+	if (!set_is_empty(value) && value->generation != present)
+		former_state(value->relid);
+}
+
+void
+set_check_same(const SetValue *a, const SetValue *b)
+{
+	if (a->relid != b->relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("customer sets are of different tables"),
+				 errdetail("One is of table %s, the other of table %s.", name_of(a->relid), name_of(b->relid)),
+				 errhint("Compare identities: customer_segmentation.identities() lists them.")));
+	if (a->generation == b->generation || set_is_empty(a) || set_is_empty(b))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("customer sets are of different states of table %s", name_of(a->relid)),
+			 errdetail("The table's customers were numbered anew after one of them was made."), errhint(MAKE_AGAIN)));
+}
+
+/* ---- members that are unread ------------------------------------------------------------------------------------ */
+
+static int
+compare_groups(const void *a, const void *b)
+{
+	const StoreGroup *x = ((const AnswerPlace *) a)->group;
+	const StoreGroup *y = ((const AnswerPlace *) b)->group;
+
+	return (x->group_no > y->group_no) - (x->group_no < y->group_no);
+}
+
+/* Each group once. */
+static void
+gather(SetPending *pending)
+{
+	int kept = 0;
+
+	qsort(pending->places, pending->n, sizeof(AnswerPlace), compare_groups);
+	for (int i = 0; i < pending->n; i++)
+	{
+		if (kept > 0 && pending->places[kept - 1].group == pending->places[i].group)
+			pending->places[kept - 1].slots |= pending->places[i].slots;
+		else
+			pending->places[kept++] = pending->places[i];
+	}
+	pending->n = kept;
+}
+
+static void
+add_place(SetPending *pending, AnswerPlace place)
+{
+	if (pending->n == pending->cap)
+	{
+		gather(pending);
+		/* Never much more than there are groups. */
+		if (pending->n > pending->cap / 2)
+		{
+			pending->cap *= 2;
+			pending->places = repalloc_huge(pending->places, sizeof(AnswerPlace) * pending->cap);
+		}
+	}
+	pending->places[pending->n++] = place;
+}
+
+static void
+start_pending(SetValue *value, StoreView *view, CompatRelFileLocator file)
+{
+	MemoryContext cxt = value->hdr.eoh_context;
+	SetPending *pending = value->pending;
+
+	if (pending && pending->view == view)
+		return;
+	Assert(!is_unread(value));
+	pending = MemoryContextAllocZero(cxt, sizeof(SetPending));
+	store_view_hold(view, cxt);
+	pending->view = view;
+	pending->file = file;
+	pending->cap = FIRST_PLACES;
+	pending->places = MemoryContextAlloc(cxt, sizeof(AnswerPlace) * pending->cap);
+	value->pending = pending;
+}
+
+static void
+changed(SetValue *value)
+{
+	store_owner_set(value->numbers_owner, NULL);
+	value->numbers = NULL;
+}
+
+void
+set_add_instance(SetValue *value, const AnswerTable *table, const AnswerInstance *instance)
+{
+	StoreView *view = table->reader->view;
+
+	start_pending(value, view, compat_locator(table->rel));
+	for (int i = 0; i < instance->n_places; i++)
+		add_place(value->pending, instance->places[i]);
+	value->generation = view->generation;
+	changed(value);
+}
+
+static void
+read_place(Relation rel, const AnswerPlace *place, CsegSet *set)
+{
+	uint64 bits[CSEG_MEMBER_WORDS];
+
+	for (int c = 0; c < place->group->n_cells; c++)
+	{
+		StoreSharedCell *cell;
+		CsegError err;
+		CsegCode code;
+
+		CHECK_FOR_INTERRUPTS();
+		memset(bits, 0, sizeof(bits));
+		cell = store_share_cell(rel, place->group->cells[c]);
+		code = cseg_cell_members(store_shared_cell(cell), place->slots, bits, &err);
+		store_unpin_cell(cell);
+		if (code != CSEG_OK)
+			store_core_error(&err, rel);
+		CSEG_CALL(rel, cseg_set_add_bits(set, place->group->cells[c]->container, bits, &err));
+	}
+}
+
+static void
+read_pending(SetValue *value)
+{
+	SetPending *pending = value->pending;
+	CompatRelFileLocator now;
+	Relation rel;
+
+	if (!is_unread(value))
+		return;
+	rel = table_open(value->relid, AccessShareLock);
+	now = compat_locator(rel);
+	/* A function of the same expression has truncated it, say. */
+	if (memcmp(&now, &pending->file, sizeof(now)) != 0)
+		former_state(value->relid);
+	gather(pending);
+	for (int i = 0; i < pending->n; i++)
+		read_place(rel, &pending->places[i], value->set);
+	table_close(rel, NoLock);
+	pending->n = 0;
+}
+
+/* ---- expanded objects ------------------------------------------------------------------------------------------- */
+
+static void
+make_numbers(SetValue *value)
+{
+	read_pending(value);
+	if (value->numbers)
+		return;
+	CSEG_CALL(NULL, cseg_set_to_roaring(value->set, &value->numbers, &value->numbers_len, &err));
+	store_owner_set(value->numbers_owner, value->numbers);
+}
+
+static Size
+flat_size(ExpandedObjectHeader *header)
+{
+	SetValue *value = (SetValue *) header;
+
+	make_numbers(value);
+	check_size(value->numbers_len);
+	return SET_HEADER_BYTES + value->numbers_len;
+}
+
+static void
+flatten_into(ExpandedObjectHeader *header, void *result, Size allocated_size)
+{
+	SetValue *value = (SetValue *) header;
+
+	Assert(allocated_size == SET_HEADER_BYTES + value->numbers_len);
+	fill_header(result, value->relid, value->generation, SET_ORDINALS, value->numbers_len);
+	memcpy((char *) result + SET_HEADER_BYTES, value->numbers, value->numbers_len);
+}
+
+static const ExpandedObjectMethods set_methods = {flat_size, flatten_into};
+
+bool
+set_is_expanded(Datum datum)
+{
+	return VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum));
+}
+
+static SetValue *
+expanded(Datum datum)
+{
+	SetValue *value = (SetValue *) DatumGetEOHP(datum);
+
+	Assert(value->hdr.eoh_methods == &set_methods);
+	return value;
+}
+
+const SetValue *
+set_unread(Datum datum)
+{
+	const SetValue *value = set_is_expanded(datum) ? expanded(datum) : NULL;
+
+	return value && is_unread(value) ? value : NULL;
+}
+
+/* With nothing in it but what can own a set. */
+static SetValue *
+new_value(Oid relid, MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "customer set", ALLOCSET_SMALL_SIZES);
+	SetValue *value = MemoryContextAllocZero(cxt, sizeof(SetValue));
+
+	EOH_init_header(&value->hdr, &set_methods, cxt);
+	value->relid = relid;
+	value->set_owner = store_owner_new(cxt, cseg_set_free);
+	value->numbers_owner = store_owner_new(cxt, cseg_bytes_free);
+	return value;
+}
+
+static SetValue *
+own(SetValue *value, CsegSet *set)
+{
+	store_owner_set(value->set_owner, set);
+	value->set = set;
+	return value;
+}
+
+SetValue *
+set_new(Oid relid, MemoryContext parent)
+{
+	SetValue *value = new_value(relid, parent);
+	CsegSet *set;
+
+	CSEG_CALL(NULL, cseg_set_new(&set, &err));
+	return own(value, set);
+}
+
+SetValue *
+set_copy(const SetValue *from, MemoryContext parent)
+{
+	SetValue *value = new_value(from->relid, parent);
+	CsegSet *set;
+
+	read_pending(unconstify(SetValue *, from));
+	value->generation = from->generation;
+	CSEG_CALL(NULL, cseg_set_copy(&set, from->set, &err));
+	return own(value, set);
+}
+
+/* ---- from and to data ------------------------------------------------------------------------------------------- */
+
+SetValue *
+set_from_numbers(Oid relid, uint32 generation, const uint8 *bytes, size_t len, uint32 limit, MemoryContext parent,
+				 CsegError *err)
+{
+	SetValue *value = new_value(relid, parent);
+	CsegSet *set;
+
+	value->generation = generation;
+	if (cseg_set_from_roaring(&set, bytes, len, limit, err) == CSEG_OK)
+		return own(value, set);
+	if (err->code != CSEG_CORRUPT)
+		store_core_error(err, NULL);
+	return NULL;
+}
+
+static SetValue *
+load_ordinals(const SetHeader *header, MemoryContext parent)
+{
+	CsegError err;
+	SetValue *value = set_from_numbers(header->relid, header->generation, set_payload(header), set_payload_len(header),
+									   CSEG_MAX_ORDINAL + 1, parent, &err);
+
+	if (value == NULL)
+		corrupt(err.msg);
+	return value;
+}
+
+typedef struct Lookup
+{
+	AnswerTable table;
+	CsegSet *set;
+} Lookup;
+
+static void
+look_up(void *arg, const uint8 *text, uint32 len)
+{
+	Lookup *l = arg;
+	bool found;
+	uint32 ordinal;
+
+	CSEG_CALL(l->table.rel, cseg_dict_find(l->table.reader->dict->dict, text, len, &found, &ordinal, &err));
+	if (found)
+		CSEG_CALL(l->table.rel, cseg_set_add(l->set, ordinal, &err));
+}
+
+static SetValue *
+load_names(const SetHeader *header, MemoryContext parent)
+{
+	SetValue *value = set_new(header->relid, parent);
+	Lookup l = {.set = value->set};
+
+	answers_open(&l.table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	value->generation = l.table.reader->view->generation;
+	set_each_name(header, look_up, &l);
+	answers_close(&l.table);
+	return value;
+}
+
+static SetValue *
+load(Datum datum, MemoryContext parent)
+{
+	const SetHeader *header = set_header(datum);
+	SetValue *value = header->form == SET_ORDINALS ? load_ordinals(header, parent) : load_names(header, parent);
+
+	if (DatumGetPointer(datum) != (Pointer) header)
+		pfree(unconstify(SetHeader *, header));
+	return value;
+}
+
+const SetValue *
+set_get_unread(Datum datum)
+{
+	return set_is_expanded(datum) ? expanded(datum) : load(datum, CurrentMemoryContext);
+}
+
+const SetValue *
+set_get(Datum datum)
+{
+	const SetValue *value = set_get_unread(datum);
+
+	read_pending(unconstify(SetValue *, value));
+	return value;
+}
+
+SetValue *
+set_take(Datum datum)
+{
+	if (!set_is_expanded(datum))
+		return load(datum, CurrentMemoryContext);
+	if (VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(datum)))
+		return expanded(datum);
+	return set_copy(expanded(datum), CurrentMemoryContext);
+}
+
+Datum
+set_give(SetValue *value)
+{
+	read_pending(value);
+	return EOHPGetRWDatum(&value->hdr);
+}
+
+Datum
+set_show(const SetValue *value)
+{
+	return EOHPGetRODatum(&value->hdr);
+}
+
+Datum
+set_store(const SetValue *value)
+{
+	ExpandedObjectHeader *header = unconstify(ExpandedObjectHeader *, &value->hdr);
+	Size size = EOH_get_flat_size(header);
+	void *result = palloc(size);
+
+	EOH_flatten_into(header, result, size);
+	return PointerGetDatum(result);
+}
+
+/* Checks all of it as well. */
+static uint64
+stored_count(const SetHeader *header)
+{
+	uint64 count;
+	CsegError err;
+
+	if (cseg_roaring_count(set_payload(header), set_payload_len(header), CSEG_MAX_ORDINAL + 1, &count, &err) == CSEG_OK)
+		return count;
+	if (err.code == CSEG_CORRUPT)
+		corrupt(err.msg);
+	store_core_error(&err, NULL);
+	pg_unreachable();
+}
+
+uint64
+set_count(Datum datum)
+{
+	if (!set_is_expanded(datum))
+	{
+		const SetHeader *header = set_header(datum);
+
+		if (header->form == SET_ORDINALS)
+			return stored_count(header);
+	}
+	return cseg_set_count(set_get(datum)->set);
+}
+
+const uint8 *
+set_numbers(Datum datum, size_t *len)
+{
+	SetValue *value;
+
+	if (!set_is_expanded(datum))
+	{
+		const SetHeader *header = set_header(datum);
+
+		if (header->form == SET_ORDINALS)
+		{
+			(void) stored_count(header);
+			*len = set_payload_len(header);
+			return set_payload(header);
+		}
+	}
+	value = unconstify(SetValue *, set_get(datum));
+	make_numbers(value);
+	*len = value->numbers_len;
+	return value->numbers;
+}
+
+/* ---- the algebra ------------------------------------------------------------------------------------------------ */
+
+/* a takes the generation of b where it has nobody. */
+static void
+meet(SetValue *a, const SetValue *b)
+{
+	set_check_same(a, b);
+	if (set_is_empty(a))
+		a->generation = b->generation;
+}
+
+void
+set_apply(SetValue *a, CsegSetOp op, const SetValue *b)
+{
+	meet(a, b);
+	read_pending(a);
+	read_pending(unconstify(SetValue *, b));
+	CSEG_CALL(NULL, cseg_set_apply(a->set, op, b->set, &err));
+	changed(a);
+}
+
+void
+set_unite(SetValue *a, const SetValue *b)
+{
+	uint32 container = 0;
+
+	meet(a, b);
+	if (is_unread(b))
+	{
+		if (is_unread(a) && a->pending->view != b->pending->view)
+			read_pending(a);
+		start_pending(a, b->pending->view, b->pending->file);
+		for (int i = 0; i < b->pending->n; i++)
+			add_place(a->pending, b->pending->places[i]);
+	}
+	if (cseg_set_from(b->set, &container))
+		CSEG_CALL(NULL, cseg_set_apply(a->set, CSEG_SET_OR, b->set, &err));
+	changed(a);
+}
