@@ -575,6 +575,7 @@ flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 	const uint8 *bytes;
 	size_t len;
 	bool moved;
+	bool pays;
 
 	check_cell(f, group, container, state, delta);
 	CSEG_CALL(f->rel, cseg_cell_change(state, delta, change->change, &change->slots, &err));
@@ -585,9 +586,16 @@ flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 		return;
 	}
 	CSEG_CALL(f->rel, cseg_cell_has_moved(delta, &moved, &err));
+	pays = (change->slots & group->emptied) != 0 || fold_pays(sc, cseg_cell_estimate(delta));
+	/* Encoding the change is half of the work of a fold, which does without it. */
+	if (!moved && pays && fold_allowed(f, group, sc, change->slots))
+	{
+		fold(f, group, container, sc, state, delta, change);
+		pfree(change);
+		return;
+	}
 	CSEG_CALL(f->rel, cseg_cell_encode(delta, &bytes, &len, &err));
-	if (!moved && (fold_pays(sc, len) || (change->slots & group->emptied) != 0) &&
-		fold_allowed(f, group, sc, change->slots))
+	if (!moved && !pays && fold_pays(sc, len) && fold_allowed(f, group, sc, change->slots))
 		fold(f, group, container, sc, state, delta, change);
 	else
 		append_delta(f, group, container, sc, bytes, len, moved, change);

@@ -1,6 +1,7 @@
 // cell.cpp
 //    Changes of a cell: staging, settling, applying one to another, collisions, lookups and totals.
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -94,7 +95,7 @@ size_t Matrix::bytes() const {
 		n += nums.capacity() * sizeof nums[0];
 	for (const auto &tags : first_tag)
 		n += tags.capacity() * sizeof tags[0];
-	n += events_end.capacity() * sizeof events_end[0] + marks.capacity() * sizeof marks[0];
+	n += events_end.capacity() * sizeof events_end[0] + marks.bytes();
 	return n + event_key.capacity() + event_tag.capacity() + event_num.capacity() * sizeof event_num[0];
 }
 
@@ -134,6 +135,11 @@ void Builder::rows_of(const Matrix &from, size_t i) {
 		out.first_num[m].push_back(last[m].num);
 		out.first_tag[m].push_back(last[m].tag);
 	}
+	set = from.set[i];
+	if (from.pool.empty()) {
+		events_of(from, i);
+		return;
+	}
 	for (size_t e = from.events_begin(i); e < from.events_end[i]; e++) {
 		const Value v = transfer(from.event(e), from.pool);
 		last[event_measure(from.event_key[e])] = v;
@@ -141,14 +147,22 @@ void Builder::rows_of(const Matrix &from, size_t i) {
 		out.event_tag.push_back(v.tag);
 		out.event_num.push_back(v.num);
 	}
-	set = from.set[i];
 }
 
-void Builder::put_marks(const Marks &marks) {
-	if (out.marks.empty() && !marks.any())
+// Of values without bytes in a pool.
+void Builder::events_of(const Matrix &from, size_t i) {
+	const auto first = static_cast<ptrdiff_t>(from.events_begin(i));
+	const auto end = static_cast<ptrdiff_t>(from.events_end[i]);
+	if (first == end)
 		return;
-	out.marks.resize(out.size() - 1);
-	out.marks.push_back(marks);
+	const auto copy = [first, end](auto &to, const auto &source) {
+		to.insert(to.end(), source.begin() + first, source.begin() + end);
+	};
+	copy(out.event_key, from.event_key);
+	copy(out.event_tag, from.event_tag);
+	copy(out.event_num, from.event_num);
+	for (auto e = static_cast<size_t>(first); e < static_cast<size_t>(end); e++)
+		last[event_measure(from.event_key[e])] = from.event(e);
 }
 
 void Builder::end(const Marks &marks) {
@@ -162,16 +176,21 @@ void Builder::end(const Marks &marks) {
 	out.low.push_back(low);
 	out.set.push_back(set);
 	out.events_end.push_back(static_cast<uint32_t>(out.event_key.size()));
-	put_marks(marks);
+	out.marks.set_last(out.size(), marks);
 }
 
 void Builder::entries_of(const Matrix &from, size_t first, size_t last_entry, bool with_marks) {
-	const bool carry_marks = with_marks && !from.marks.empty();
-	if (carry_marks || !from.pool.empty() || !from.marks.empty()) {
+	if (first == last_entry)
+		return;
+	// Without their marks, entries without rows vanish.
+	const auto begin_set = from.set.begin() + static_cast<ptrdiff_t>(first);
+	const auto end_set = from.set.begin() + static_cast<ptrdiff_t>(last_entry);
+	const bool some_vanish = !with_marks && std::find(begin_set, end_set, uint64_t{0}) != end_set;
+	if (some_vanish || !from.pool.empty()) {
 		for (size_t i = first; i < last_entry; i++) {
 			begin(from.low[i]);
 			rows_of(from, i);
-			end(carry_marks ? from.marks[i] : Marks());
+			end(with_marks ? from.mark(i) : Marks());
 		}
 		return;
 	}
@@ -197,8 +216,10 @@ void Builder::entries_of(const Matrix &from, size_t first, size_t last_entry, bo
 	copy_events(out.event_num, from.event_num);
 	for (size_t i = first; i < last_entry; i++)
 		out.events_end.push_back(from.events_end[i] + shift);
-	if (!out.marks.empty())
-		out.marks.resize(out.size());
+	if (with_marks)
+		out.marks.append(out.size(), from.marks, first, last_entry);
+	else
+		out.marks.pad(out.size());
 }
 
 // ---- merging -------------------------------------------------------------------------------------------------
@@ -516,7 +537,7 @@ void check_entry(const Matrix &m, size_t i) {
 
 void check_matrix(const Matrix &m) {
 	const size_t n = m.size();
-	if (m.set.size() != n || m.events_end.size() != n || (!m.marks.empty() && m.marks.size() != n))
+	if (m.set.size() != n || m.events_end.size() != n || !m.marks.fits(n))
 		throw Corrupt("columns differ in length");
 	for (size_t k = 0; k < CSEG_MEASURES; k++)
 		if (m.first_num[k].size() != n || m.first_tag[k].size() != n)
@@ -798,7 +819,7 @@ CsegCode cseg_cell_removed(CsegCell *cell, uint16_t low, uint8_t slot, bool *rem
 CsegCode cseg_cell_has_moved(CsegCell *cell, bool *moved, CsegError *err) {
 	return guard(err, [&] {
 		const Matrix &m = settled(cell);
-		*moved = std::any_of(m.marks.begin(), m.marks.end(), [](const Marks &k) { return k.moved != 0; });
+		*moved = m.marks.any_moved();
 	});
 }
 
@@ -884,6 +905,21 @@ CsegCode cseg_cell_decode_range(CsegCell **out, const uint8_t *bytes, size_t len
 		decode_cell_range(cell->matrix, bytes, len, low_first, low_last);
 		*out = cell.release();
 	});
+}
+
+size_t cseg_cell_estimate(const CsegCell *cell) {
+	constexpr size_t kEntryBits = 8; // gap and mask
+	constexpr size_t kEventBits = 8; // besides the value
+	const Matrix &m = cell->matrix;
+	size_t bits = 0;
+	for (const auto &nums : m.first_num) {
+		const bool constant = std::adjacent_find(nums.begin(), nums.end(), std::not_equal_to<>()) == nums.end();
+		for (size_t i = 0; i < nums.size() && !constant; i++)
+			bits += static_cast<size_t>(std::bit_width(static_cast<uint64_t>(nums[i])));
+	}
+	for (const int64_t num : m.event_num)
+		bits += kEventBits + static_cast<size_t>(std::bit_width(static_cast<uint64_t>(num)));
+	return (bits + m.size() * kEntryBits) / 8;
 }
 
 CsegCode cseg_cell_encode(CsegCell *cell, const uint8_t **bytes, size_t *len, CsegError *err) {

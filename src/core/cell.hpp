@@ -11,6 +11,7 @@
 //         | scale | kind |  tag of a value: scale in bits 3..7, CsegValueKind in bits 0..2
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -87,6 +88,67 @@ struct Marks {
 	bool any() const { return (removed | moved | inserted | updated | clash | touched) != 0; }
 };
 
+// The marks of all entries, by kind: most kinds have none, and take no memory.
+class MarkColumns {
+public:
+	bool empty() const {
+		return std::all_of(columns.begin(), columns.end(), [](const auto &c) { return c.empty(); });
+	}
+	Marks at(size_t i) const {
+		return {get(kRemoved, i), get(kMoved, i), get(kInserted, i),
+				get(kUpdated, i), get(kClash, i), get(kTouched, i)};
+	}
+	// Of the last of n entries.
+	void set_last(size_t n, const Marks &marks) {
+		const std::array<uint64_t, kKinds> values = {marks.removed, marks.moved, marks.inserted,
+													 marks.updated, marks.clash, marks.touched};
+		for (size_t k = 0; k < kKinds; k++) {
+			if (columns[k].empty() && values[k] == 0)
+				continue;
+			columns[k].resize(n - 1);
+			columns[k].push_back(values[k]);
+		}
+	}
+	// Entries first..last-1 of another matrix become the last ones of n.
+	void append(size_t n, const MarkColumns &from, size_t first, size_t last) {
+		for (size_t k = 0; k < kKinds; k++) {
+			const std::vector<uint64_t> &source = from.columns[k];
+			if (source.empty())
+				continue;
+			columns[k].resize(n - (last - first));
+			columns[k].insert(columns[k].end(), source.begin() + static_cast<ptrdiff_t>(first),
+							  source.begin() + static_cast<ptrdiff_t>(last));
+		}
+		pad(n);
+	}
+	// Entries without marks up to n.
+	void pad(size_t n) {
+		for (auto &c : columns)
+			if (!c.empty())
+				c.resize(n);
+	}
+	bool fits(size_t n) const {
+		return std::all_of(columns.begin(), columns.end(), [n](const auto &c) { return c.empty() || c.size() == n; });
+	}
+	bool any_moved() const {
+		const auto &c = columns[kMoved];
+		return std::any_of(c.begin(), c.end(), [](uint64_t m) { return m != 0; });
+	}
+	size_t bytes() const {
+		size_t n = 0;
+		for (const auto &c : columns)
+			n += c.capacity() * sizeof c[0];
+		return n;
+	}
+
+private:
+	enum Kind : size_t { kRemoved, kMoved, kInserted, kUpdated, kClash, kTouched, kKinds };
+
+	uint64_t get(Kind k, size_t i) const { return columns[k].empty() ? 0 : columns[k][i]; }
+
+	std::array<std::vector<uint64_t>, kKinds> columns; // each empty, or one per entry
+};
+
 struct Matrix {
 	std::vector<uint16_t> low;
 	std::vector<uint64_t> set;
@@ -96,12 +158,12 @@ struct Matrix {
 	std::vector<uint8_t> event_key;
 	std::vector<Tag> event_tag;
 	std::vector<int64_t> event_num;
-	std::vector<Marks> marks; // empty, or one per entry
+	MarkColumns marks;
 	Pool pool;
 
 	size_t size() const { return low.size(); }
 	uint32_t events_begin(size_t i) const { return i == 0 ? 0 : events_end[i - 1]; }
-	Marks mark(size_t i) const { return marks.empty() ? Marks() : marks[i]; }
+	Marks mark(size_t i) const { return marks.at(i); }
 	Value first(size_t i, int m) const {
 		return {first_num[static_cast<size_t>(m)][i], first_tag[static_cast<size_t>(m)][i]};
 	}
@@ -160,7 +222,7 @@ public:
 
 private:
 	Value transfer(const Value &v, const Pool &pool);
-	void put_marks(const Marks &marks);
+	void events_of(const Matrix &from, size_t i);
 
 	Matrix &out;
 	uint16_t low = 0;

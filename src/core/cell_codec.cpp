@@ -34,6 +34,7 @@
 //    modulo 2^64: to the value before the event, and to 0 for first values. Wide values are a length and raw bytes.
 //    The chances of first values depend on the size of the measure before (revenue goes with orders).
 #include <algorithm>
+#include <optional>
 
 #include "blob.hpp"
 #include "cell.hpp"
@@ -184,8 +185,9 @@ private:
 	TreeModel<kSlotBits> ends;
 };
 
-// Values of one measure in one role, as differences to a reference.
-class ValueModel {
+// Values of one measure in one role, as differences to a reference. Each block starts with fresh models: they are
+// large, so there are no more contexts than the role has.
+template <unsigned Contexts> class ValueModel {
 public:
 	template <class Coder>
 	Value code(Coder &c, const Value &v, const Value &reference, unsigned context, const Pool &from, Pool &to) {
@@ -215,7 +217,7 @@ private:
 
 	template <class Coder> Value code_wide(Coder &c, const Value &v, const Pool &from, Pool &to) {
 		if constexpr (Coder::decoding) {
-			const uint64_t len = wide_length.code(c, 0);
+			const uint64_t len = length_model().code(c, 0);
 			if (len > c.raw_bytes_left())
 				throw Corrupt("wide value is longer than its block");
 			Pool bytes(static_cast<size_t>(len));
@@ -223,18 +225,20 @@ private:
 				b = static_cast<uint8_t>(c.raw(0, 8));
 			return wide_value(to, bytes.data(), bytes.size());
 		} else {
-			wide_length.code(c, wide_len(v));
+			length_model().code(c, wide_len(v));
 			for (size_t i = 0; i < wide_len(v); i++)
 				c.raw(from[wide_offset(v) + i], 8);
 			return v;
 		}
 	}
 
+	NumberModel &length_model() { return wide_length ? *wide_length : wide_length.emplace(); }
+
 	Chance same_tag = kNearlyAlways;
 	TreeModel<3> kind;
 	TreeModel<5> scale;
-	std::array<SignedModel, kContexts> number;
-	NumberModel wide_length;
+	std::array<SignedModel, Contexts> number;
+	std::optional<NumberModel> wide_length; // made when first needed
 };
 
 constexpr std::array<Tag, CSEG_MEASURES> kUsualTag = {make_tag(CSEG_DECIMAL, 0), make_tag(CSEG_DECIMAL, 0),
@@ -339,11 +343,11 @@ private:
 	MaskModel set_mask;
 	Chance constant;
 	std::array<FirstState, CSEG_MEASURES> first_state;
-	std::array<ValueModel, CSEG_MEASURES> first;
+	std::array<ValueModel<kContexts>, CSEG_MEASURES> first;
 	std::array<std::array<Chance, kSlotBits + 2>, kContexts> more_events;
 	TreeModel<kSlotBits> event_rank;
 	TreeModel<CSEG_MEASURES> event_measures;
-	std::array<ValueModel, CSEG_MEASURES> event;
+	std::array<ValueModel<1>, CSEG_MEASURES> event;
 };
 
 // First values of a measure depend on how large the one before is.
@@ -519,10 +523,7 @@ private:
 		if (has_set)
 			get_events(m.set.back(), now);
 		m.events_end.push_back(static_cast<uint32_t>(m.event_key.size()));
-		if (marks.any()) {
-			m.marks.resize(m.size() - 1);
-			m.marks.push_back(marks);
-		}
+		m.marks.set_last(m.size(), marks);
 	}
 
 	void get_events(uint64_t set, Values &now) {
@@ -653,8 +654,7 @@ void decode_matrix(Matrix &m, const uint8_t *bytes, size_t len, bool all, unsign
 		const size_t n = r.left();
 		BlockDecoder(m, Reader(r.take(n), n), h.slots, h.gone, h.flags).run(h.entries, -1);
 	}
-	if (!m.marks.empty())
-		m.marks.resize(m.size());
+	m.marks.pad(m.size());
 	if (r.left() != 0)
 		throw Corrupt("cell has bytes left over");
 	if (all || h.entries <= kBlockEntries)

@@ -140,6 +140,8 @@ CsegCode cseg_cell_decode(CsegCell **out, const uint8_t *bytes, size_t len, Cseg
  * Blocks of the encoding that can't hold them are not decompressed. */
 CsegCode cseg_cell_decode_range(CsegCell **out, const uint8_t *bytes, size_t len, uint16_t low_first,
 								uint16_t low_last, CsegError *err);
+/* About how many bytes encoding will give, without doing it. */
+size_t cseg_cell_estimate(const CsegCell *cell);
 /* Encodes into memory kept inside the cell; *bytes is valid until the cell is changed or freed. */
 CsegCode cseg_cell_encode(CsegCell *cell, const uint8_t **bytes, size_t *len, CsegError *err);
 

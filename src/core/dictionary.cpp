@@ -620,10 +620,10 @@ const CachedBlock &CsegDict::cached(const Large &r, size_t block) {
 	return *oldest;
 }
 
-// Searching has cost as much as decoding and hashing everything will.
+// Searching has cost about as much as decoding and hashing everything will.
 bool CsegDict::worth_indexing() const {
-	constexpr uint64_t kLittle = 256 * uint64_t{kTextBlockEntries};
-	return unsorted > 0 || cold_effort > std::max(kLittle, 2 * count);
+	constexpr uint64_t kLittle = 64 * uint64_t{kTextBlockEntries};
+	return unsorted > 0 || cold_effort > std::max(kLittle, count / 2);
 }
 
 void CsegDict::build_index() {

@@ -401,23 +401,27 @@ bool can_split(std::span<const std::string_view> texts) {
 		   std::none_of(texts.begin(), texts.end(), [](std::string_view t) { return t.find('\0') != t.npos; });
 }
 
-// The smallest of the three forms.
+// The smallest of the three forms. Packing the plain one takes the most time: it is not tried where the split one is
+// so small that packing would not come near it.
 std::vector<uint8_t> encode_texts(std::span<const std::string_view> texts, const Domains &domains, Packer &packer) {
 	constexpr size_t kTooSmallToPack = 48;
+	constexpr size_t kNeverPackedTo = 3;
 	const std::vector<uint8_t> plain = encode_plain(texts);
 	std::vector<uint8_t> best{kPlain};
 	best.insert(best.end(), plain.begin(), plain.end());
 	if (plain.size() < kTooSmallToPack)
 		return best;
-	const std::vector<uint8_t> packed = packer.pack(plain);
-	if (packed.size() < plain.size()) {
-		best.assign(1, kPacked);
-		best.insert(best.end(), packed.begin(), packed.end());
-	}
 	if (can_split(texts)) {
 		std::vector<uint8_t> split = encode_split(texts, domains, packer);
+		if (split.size() * kNeverPackedTo < plain.size())
+			return split;
 		if (split.size() < best.size())
 			best = std::move(split);
+	}
+	const std::vector<uint8_t> packed = packer.pack(plain);
+	if (packed.size() + 1 < best.size()) {
+		best.assign(1, kPacked);
+		best.insert(best.end(), packed.begin(), packed.end());
 	}
 	return best;
 }

@@ -75,13 +75,20 @@ public:
 			range = bound;
 		}
 		chance.learn(value);
-		if (range < kRangeTop) {
-			range <<= kUnitBits;
-			put_unit();
-		}
+		normalize();
 		return value;
 	}
-	bool mixed_bit(Chance &chance, bool value) { return bit(chance, value); }
+
+	// For bits of numbers, which go either way: no branch on the bit.
+	[[gnu::always_inline]] bool mixed_bit(Chance &chance, bool value) {
+		const uint64_t bound = (range >> 16) * chance.zero;
+		const uint64_t mask = ~static_cast<uint64_t>(value) + 1;
+		add_to_low(bound & mask);
+		range = bound + ((range - bound - bound) & mask);
+		chance.learn(value);
+		normalize();
+		return value;
+	}
 
 	// n <= 64 bits that no model predicts.
 	uint64_t raw(uint64_t value, unsigned n) {
@@ -89,11 +96,8 @@ public:
 			const unsigned step = std::min(n - done, kRawStep);
 			window |= (value >> done & low_bits(step)) << filled;
 			filled += step;
-			while (filled >= 8) {
+			for (; filled >= 8; filled -= 8, window >>= 8)
 				side.push_back(static_cast<uint8_t>(window));
-				window >>= 8;
-				filled -= 8;
-			}
 		}
 		return value;
 	}
@@ -113,6 +117,12 @@ public:
 	}
 
 private:
+	void normalize() {
+		if (range < kRangeTop) {
+			range <<= kUnitBits;
+			put_unit();
+		}
+	}
 	void add_to_low(uint64_t amount) {
 		low += amount;
 		if (low < amount)
@@ -125,10 +135,10 @@ private:
 				return;
 	}
 	void put_unit() {
-		for (unsigned shift = 64; shift > 64 - kUnitBits;) {
-			shift -= 8;
-			coded.push_back(static_cast<uint8_t>(low >> shift));
-		}
+		std::array<uint8_t, kUnitBytes> unit;
+		const uint32_t bytes = boost::endian::native_to_big(static_cast<uint32_t>(low >> (64 - kUnitBits)));
+		std::memcpy(unit.data(), &bytes, unit.size());
+		coded.insert(coded.end(), unit.begin(), unit.end());
 		low <<= kUnitBits;
 	}
 	// Any number in [low, low + range) ends the stream; the one with most zeros at its end is the shortest.
