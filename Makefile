@@ -50,6 +50,7 @@ OBJS_C = \
 	src/plan/agg_exec.o \
 	src/plan/agg_explain.o \
 	src/plan/agg_groups.o \
+	src/plan/agg_memo.o \
 	src/plan/agg_parallel.o \
 	src/plan/agg_paths.o \
 	src/plan/agg_plan.o \

@@ -30,6 +30,7 @@
 #include "compat/compat.h"
 #include "plan/explain.h"
 
+static void prepare_cells(AggregateState *state);
 static Node *create_state(CustomScan *cscan);
 static void begin_aggregate(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_aggregate(CustomScanState *node);
@@ -301,12 +302,37 @@ init_layout(AggregateState *state, CustomScan *cscan)
 }
 
 static void
+init_instance_clauses(AggregateState *state, List *clauses, Index varno)
+{
+	PlanState *ps = &state->css.ss.ps;
+	const int16 *attno = state->map->attno;
+	List *of_group = NIL;
+	List *of_instance = NIL;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		uint32 columns;
+
+		plan_columns_of(lfirst(lc), varno, state->map, &columns);
+		if (columns & PLAN_INSTANCE_COLUMNS)
+			of_instance = lappend(of_instance, lfirst(lc));
+		else
+			of_group = lappend(of_group, lfirst(lc));
+	}
+	state->group_qual = ExecInitQual(of_group, ps);
+	state->instance_qual = ExecInitQual(of_instance, ps);
+	state->segment_keys = plan_keys_new(clauses, varno, attno[COL_SEGMENT_ID] + 1, ps);
+	state->instance_keys = plan_keys_new(clauses, varno, attno[COL_INSTANCE_ID] + 1, ps);
+}
+
+static void
 init_clauses(AggregateState *state, CustomScan *cscan, Index varno)
 {
 	const AggLayout *l = &state->layout;
 	int at = l->n_keys + l->n_calls + l->n_groupings;
 
-	state->instance_qual = ExecInitQual(take_hidden(cscan, &at, l->n_instance), &state->css.ss.ps);
+	init_instance_clauses(state, take_hidden(cscan, &at, l->n_instance), varno);
 	state->cores[0].clauses = take_hidden(cscan, &at, l->n_measures);
 	init_tests(state, &state->cores[0], varno);
 	init_identity(state, take_hidden(cscan, &at, l->n_identity), varno);
@@ -912,7 +938,7 @@ add_all_members(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell 
 static void
 visit_cell(AggregateState *state, StoreCell *cell)
 {
-	GroupRun *run = &state->runs[group_index(state->reader->view, cell->group)];
+	GroupRun *run = state->runs[group_index(state->reader->view, cell->group)];
 	uint64 sums = state->from_cells ? run->wanted : run->exact;
 	uint64 members = state->distinct ? run->wanted : 0;
 	int n_lows = 0;
@@ -942,18 +968,43 @@ visit_cell(AggregateState *state, StoreCell *cell)
 	store_owner_set(state->cell_owner, NULL);
 }
 
+/* The cells of groups with wanted instances. */
+static int
+cells_to_visit(AggregateState *state, StoreCell **cells)
+{
+	const StoreView *view = state->reader->view;
+	int n = 0;
+
+	for (int g = 0; g < view->n_groups; g++)
+	{
+		if (state->runs[g] == NULL)
+			continue;
+		memcpy(cells + n, view->groups[g]->cells, sizeof(StoreCell *) * view->groups[g]->n_cells);
+		n += view->groups[g]->n_cells;
+	}
+	return n;
+}
+
 /* In parallel each process reads cells, or where customers are counted containers, that no other reads. */
 static void
 visit_cells(AggregateState *state)
 {
 	const StoreView *view = state->reader->view;
-	StoreCell **cells = MemoryContextAllocHuge(state->run_cxt, sizeof(StoreCell *) * Max(view->n_cells, 1));
-	uint32 taken = agg_take_next(state);
+	StoreCell **cells;
+	uint32 taken;
 	uint32 at = 0;
+	int n;
 
-	memcpy(cells, view->cells, sizeof(StoreCell *) * view->n_cells);
-	qsort(cells, view->n_cells, sizeof(StoreCell *), by_container);
-	for (int i = 0; i < view->n_cells; i++)
+	if (!state->reads_cells)
+		return;
+	prepare_cells(state);
+	cells = MemoryContextAllocHuge(state->run_cxt, sizeof(StoreCell *) * Max(view->n_cells, 1));
+	n = cells_to_visit(state, cells);
+	if (state->leads && (state->from_cells || state->distinct))
+		state->counts.stats.cells_skipped += view->n_cells - n;
+	qsort(cells, n, sizeof(StoreCell *), by_container);
+	taken = agg_take_next(state);
+	for (int i = 0; i < n; i++)
 	{
 		bool new_container = i > 0 && cells[i]->container != cells[i - 1]->container;
 
@@ -1007,6 +1058,7 @@ visit_totals(AggregateState *state, GroupRun *run, StoreGroup *group)
 		if (!totals_suffice(state, totals))
 		{
 			run->exact |= UINT64CONST(1) << slot;
+			state->reads_cells = true;
 			continue;
 		}
 		if (!state->leads)
@@ -1040,44 +1092,104 @@ evaluate_leaves(AggregateState *state, GroupRun *run, StoreGroup *group, int slo
 	}
 }
 
-/* An instance without rows is none. */
+static GroupRun *
+run_of(AggregateState *state, int g)
+{
+	if (state->runs[g] == NULL)
+		state->runs[g] = MemoryContextAllocZero(state->run_cxt, sizeof(GroupRun));
+	return state->runs[g];
+}
+
+/*
+ * The wanted ones among the given slots. An instance without rows is none: what is about the group is first evaluated
+ * when there is one that has rows.
+ */
+static void
+choose_slots(AggregateState *state, int g, uint64 slots)
+{
+	StoreGroup *group = state->reader->view->groups[g];
+	bool first = true;
+
+	CHECK_FOR_INTERRUPTS();
+	for (uint64 rest = slots & group->live_slots; rest != 0; rest &= rest - 1)
+	{
+		int slot = pg_rightmost_one_pos64(rest);
+		uint64 bit = UINT64CONST(1) << slot;
+
+		if (group->instance[slot]->totals.rows == 0 || (state->runs[g] && (state->runs[g]->wanted & bit)))
+			continue;
+		if (state->group_qual || state->instance_qual || state->n_leaves > 0)
+		{
+			ExprContext *econtext = show_instance(state, group, group->instance[slot]);
+
+			if (first && !ExecQual(state->group_qual, econtext))
+				return;
+			first = false;
+			if (!ExecQual(state->instance_qual, econtext))
+				continue;
+		}
+		if (state->n_leaves > 0)
+			evaluate_leaves(state, run_of(state, g), group, slot);
+		run_of(state, g)->wanted |= bit;
+	}
+}
+
+/* Keys lead to instances or groups: the fewer the better. */
+static void
+choose_by_keys(AggregateState *state)
+{
+	StoreView *view = state->reader->view;
+	AmKeys instances;
+	AmKeys segments;
+	int at;
+
+	plan_keys_evaluate(state->instance_keys, state->econtext, &instances);
+	plan_keys_evaluate(state->segment_keys, state->econtext, &segments);
+	for (int i = 0; i < instances.n; i++)
+	{
+		StoreInstance *inst;
+
+		at = -1;
+		while ((inst = store_find_instance(view, instances.values[i], &at)) != NULL)
+			choose_slots(state, store_group_place(view, inst->group), UINT64CONST(1) << inst->slot);
+	}
+	for (int i = 0; i < segments.n && instances.n < 0; i++)
+	{
+		StoreGroup *group;
+
+		at = -1;
+		while ((group = store_find_segment(view, segments.values[i], &at)) != NULL)
+			choose_slots(state, store_group_place(view, group), ~UINT64CONST(0));
+	}
+	for (int g = 0; g < view->n_groups && instances.n < 0 && segments.n < 0; g++)
+		choose_slots(state, g, ~UINT64CONST(0));
+}
+
 static void
 choose_instances(AggregateState *state)
 {
-	const StoreView *view = state->reader->view;
+	StoreView *view = state->reader->view;
+	int64 groups = 0;
+	int64 instances = 0;
 
+	choose_by_keys(state);
 	for (int g = 0; g < view->n_groups; g++)
 	{
-		StoreGroup *group = view->groups[g];
-		GroupRun *run = &state->runs[g];
+		GroupRun *run = state->runs[g];
 
-		CHECK_FOR_INTERRUPTS();
-		for (uint64 rest = group->live_slots; rest != 0; rest &= rest - 1)
-		{
-			int slot = pg_rightmost_one_pos64(rest);
-			ExprContext *econtext;
-
-			if (group->instance[slot]->totals.rows == 0)
-				continue;
-			if (state->instance_qual || state->n_leaves > 0)
-			{
-				econtext = show_instance(state, group, group->instance[slot]);
-				if (!ExecQual(state->instance_qual, econtext))
-				{
-					state->counts.stats.instances_skipped += state->leads;
-					continue;
-				}
-			}
-			if (state->n_leaves > 0)
-				evaluate_leaves(state, run, group, slot);
-			run->wanted |= UINT64CONST(1) << slot;
-			state->counts.stats.instances_read += state->leads;
-		}
-		state->counts.stats.groups_read += state->leads && run->wanted != 0;
-		state->counts.stats.groups_skipped += state->leads && run->wanted == 0;
+		if (run == NULL)
+			continue;
+		groups += run->wanted != 0;
+		instances += pg_popcount64(run->wanted);
 		if (!state->from_cells)
-			visit_totals(state, run, group);
+			visit_totals(state, run, view->groups[g]);
 	}
+	if (!state->leads)
+		return;
+	state->counts.stats.groups_read += groups;
+	state->counts.stats.groups_skipped += view->n_groups - groups;
+	state->counts.stats.instances_read += instances;
+	state->counts.stats.instances_skipped += view->n_instances - instances;
 }
 
 static int
@@ -1179,6 +1291,17 @@ new_sift(AggregateState *state)
 }
 
 static void
+prepare_cells(AggregateState *state)
+{
+	state->sift = new_sift(state);
+	state->cell_cxt =
+		AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate cell", ALLOCSET_DEFAULT_SIZES);
+	state->row_cxt = AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate row", ALLOCSET_SMALL_SIZES);
+	state->cell_owner = store_owner_new(state->run_cxt, store_unpin_cell);
+	state->cursor_owner = store_owner_new(state->run_cxt, cseg_cursor_free);
+}
+
+static void
 start_groups(AggregateState *state)
 {
 	Datum *keys = palloc0(sizeof(Datum) * Max(state->layout.n_keys, 1));
@@ -1206,7 +1329,10 @@ forget_run(AggregateState *state)
 	state->members = NULL;
 	state->spare_members = NULL;
 	state->sift = NULL;
+	state->cell_cxt = NULL;
 	state->runs = NULL;
+	state->reads_cells = state->from_cells || state->distinct;
+	state->answer = NULL;
 	state->ordinals = NULL;
 	state->n_ordinals = 0;
 	state->done = false;
@@ -1220,14 +1346,7 @@ prepare_run(AggregateState *state)
 		agg_condition_init(&state->cores[i].condition, state->cores[i].tests, state->econtext);
 	start_groups(state);
 	choose_customers(state);
-	state->sift = new_sift(state);
-	state->cell_cxt =
-		AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate cell", ALLOCSET_DEFAULT_SIZES);
-	state->row_cxt = AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate row", ALLOCSET_SMALL_SIZES);
-	state->cell_owner = store_owner_new(state->run_cxt, store_unpin_cell);
-	state->cursor_owner = store_owner_new(state->run_cxt, cseg_cursor_free);
-	state->runs = MemoryContextAllocExtended(state->run_cxt, sizeof(GroupRun) * Max(state->reader->view->n_groups, 1),
-											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	state->runs = MemoryContextAllocZero(state->run_cxt, sizeof(GroupRun *) * Max(state->reader->view->n_groups, 1));
 }
 
 static void
@@ -1237,7 +1356,9 @@ run_aggregate(AggregateState *state)
 	MemoryContext old;
 
 	forget_run(state);
-	memset(&state->counts, 0, sizeof(state->counts));
+	/* Of runs for one set of parameters after the other all are counted. */
+	if (state->memo == NULL)
+		memset(&state->counts, 0, sizeof(state->counts));
 	agg_start_process(state);
 	am_flush_before_read(state->rel, snapshot);
 	PredicateLockRelation(state->rel, snapshot);
@@ -1363,6 +1484,57 @@ store_group(AggregateState *state, AggEntry *entry, TupleTableSlot *slot)
 	ExecStoreVirtualTuple(slot);
 }
 
+/* For parameters that may come again. */
+static void
+keep_answer(AggregateState *state)
+{
+	const AggLayout *l = &state->layout;
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	int n = state->groups->n_entries;
+	AggAnswer *answer = agg_memo_add(state->memo, n, l->n_keys + l->n_calls + l->n_groupings);
+	MemoryContext old;
+
+	if (answer == NULL)
+		return;
+	old = MemoryContextSwitchTo(state->run_cxt);
+	for (int i = 0; i < n; i++)
+	{
+		store_group(state, state->groups->entries[i], slot);
+		agg_memo_set_row(state->memo, answer, i, slot);
+	}
+	MemoryContextSwitchTo(old);
+	state->answer = answer;
+}
+
+static void
+find_answer(AggregateState *state)
+{
+	if (state->memo)
+		state->answer = agg_memo_find(state->memo);
+	if (state->answer)
+	{
+		state->done = true;
+		state->reused++;
+		return;
+	}
+	run_aggregate(state);
+	if (state->memo)
+		keep_answer(state);
+}
+
+static void
+store_kept_row(const AggAnswer *answer, int row, TupleTableSlot *slot)
+{
+	int n = answer->n_columns;
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, answer->values + row * n, sizeof(Datum) * n);
+	memcpy(slot->tts_isnull, answer->nulls + row * n, sizeof(bool) * n);
+	for (; n < slot->tts_tupleDescriptor->natts; n++)
+		slot->tts_isnull[n] = true;
+	ExecStoreVirtualTuple(slot);
+}
+
 static TupleTableSlot *
 exec_aggregate(CustomScanState *node)
 {
@@ -1373,14 +1545,17 @@ exec_aggregate(CustomScanState *node)
 	if (!state->done && node->custom_ps)
 		merge_groups(state);
 	else if (!state->done)
-		run_aggregate(state);
-	while (state->at < state->groups->n_entries)
+		find_answer(state);
+	while (state->at < (state->answer ? state->answer->n_rows : state->groups->n_entries))
 	{
 		MemoryContext old;
 
 		ResetExprContext(econtext);
 		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-		store_group(state, state->groups->entries[state->at++], slot);
+		if (state->answer)
+			store_kept_row(state->answer, state->at++, slot);
+		else
+			store_group(state, state->groups->entries[state->at++], slot);
 		MemoryContextSwitchTo(old);
 		econtext->ecxt_scantuple = slot;
 		if (!ExecQual(node->ss.ps.qual, econtext))
@@ -1439,6 +1614,16 @@ end_aggregate(CustomScanState *node)
 	state->run_cxt = NULL;
 }
 
+static void
+start_memo(AggregateState *state)
+{
+	EState *estate = state->css.ss.ps.state;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	state->memo = agg_memo_new(((CustomScan *) state->css.ss.ps.plan)->custom_exprs, estate->es_param_exec_vals);
+	MemoryContextSwitchTo(old);
+}
+
 /* Without new parameters the groups are still the same, unless it was a part of them that this process has read. */
 static void
 rescan_aggregate(CustomScanState *node)
@@ -1449,6 +1634,15 @@ rescan_aggregate(CustomScanState *node)
 	state->at = 0;
 	if (node->ss.ps.chgParam == NULL && state->shared == NULL)
 		return;
+	if (child == NULL && state->shared == NULL && !state->partial)
+	{
+		/* Before the run is forgotten: the parameters may be some that were answered. */
+		if (state->memo == NULL)
+			start_memo(state);
+		state->answer = NULL;
+		state->done = false;
+		return;
+	}
 	forget_run(state);
 	if (child == NULL)
 		return;

@@ -56,6 +56,8 @@ explain_reading(AggregateState *state, CustomScan *cscan, List *context, Explain
 	ExplainPropertyText("Answered From", state->from_cells || state->distinct ? "cells" : "totals", es);
 	if (!es->analyze || state->css.ss.ps.instrument == NULL || state->css.ss.ps.instrument->nloops <= 0)
 		return;
+	if (state->memo)
+		ExplainPropertyInteger("Answers Reused", NULL, state->reused, es);
 	explain_stats(&state->counts.stats, es);
 	ExplainPropertyInteger("Instances From Totals", NULL, state->counts.from_totals, es);
 	ExplainPropertyInteger("Rows Made", NULL, 0, es);

@@ -14,6 +14,9 @@
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 
+#include "plan/agg_memo.h"
+#include "plan/keys.h"
+
 #define NO_INDEX (-1)
 
 /* Rows that an aggregate's FILTER lets pass. The first view is without filter. */
@@ -135,7 +138,10 @@ typedef struct AggregateState
 
 	ExprContext *econtext; /* for what is about instances */
 	TupleTableSlot *instance_slot;
+	ExprState *group_qual; /* about what a group's instances share */
 	ExprState *instance_qual;
+	PlanKeys *segment_keys;
+	PlanKeys *instance_keys;
 	ExprState **keys;
 	AggTable *groups;
 	int n_views;
@@ -162,7 +168,8 @@ typedef struct AggregateState
 	StoreOwner *cell_owner;
 	StoreOwner *cursor_owner;
 	CsegSift *sift;
-	GroupRun *runs; /* by group of the view */
+	GroupRun **runs; /* by group of the view; NULL: none of its instances is wanted */
+	bool reads_cells;
 	bool by_customer;
 	int n_ordinals;
 	uint32 *ordinals; /* sorted */
@@ -175,6 +182,11 @@ typedef struct AggregateState
 
 	AggShared *shared; /* among the processes that read; NULL: there is this one alone */
 	bool leads;        /* of those, the one that answers what needs no cells */
+
+	/* answers for parameters that come again */
+	AggMemo *memo;
+	const AggAnswer *answer; /* of the current parameters, or NULL: it is in groups */
+	int64 reused;
 } AggregateState;
 
 /* ---- groups, as they get from node to node ------------------------------------------------------------------- */
