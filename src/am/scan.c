@@ -61,6 +61,7 @@ typedef struct AmScan
 	StoreCell *cell;
 	StoreInstance *inst;
 	uint64 slots; /* of the cell, still allowed */
+	bool single_slot;
 	MemoryContext cell_cxt;
 	MemoryContext filter_cxt;
 	StoreOwner *cell_owner;
@@ -211,6 +212,7 @@ enter_cell(AmScan *scan)
 	scan->cell = cell;
 	scan->slot_at = -1;
 	scan->slots = scan->wanted ? slots & scan->wanted[scan->cell_at] : slots;
+	scan->single_slot = pg_popcount64(scan->slots) <= 1;
 	scan->xmin = am_cell_xmin(cell);
 	scan->stats->cells_read++;
 	scan->stats->bytes_read += cell->base ? cell->base->body_len : 0;
@@ -253,6 +255,9 @@ enter_slot(AmScan *scan, int slot, bool first_of_cell)
 {
 	if (scan->by_customer)
 		seek_chosen(scan, slot);
+	else if (scan->single_slot)
+		CSEG_CALL(scan->base.rs_rd,
+				  cseg_cursor_gather(scan->cursor, (uint8_t) slot, scan->measures, &scan->rows, &err));
 	else
 		CSEG_CALL(scan->base.rs_rd, cseg_cursor_seek(scan->cursor, (uint8_t) slot, scan->measures, &scan->rows, &err));
 	scan->slot_at = slot;
@@ -539,12 +544,25 @@ use_handle(AmScan *scan, TupleTableSlot *slot)
 		am_log_handle_for(scan->log, &addr, scan->base.rs_snapshot->curcid, &slot->tts_tid);
 }
 
+/* Texts of an instance's customers lie anywhere in their container's: they are fetched while others are worked on. */
+#define ROWS_AHEAD 8
+
+static inline void
+fetch_ahead(AmScan *scan)
+{
+	int64 at = scan->row_at + ROWS_AHEAD;
+
+	if (at < (int64) scan->rows.n && scan->texts)
+		COMPAT_PREFETCH(scan->texts[scan->rows.entry_low[scan->rows.rows[at]]]);
+}
+
 static inline void
 store_row(AmScan *scan, TupleTableSlot *slot)
 {
 	AmSlot *s = (AmSlot *) slot;
 	uint32 entry = scan->rows.rows[scan->row_at];
 
+	fetch_ahead(scan);
 	if (TTS_SHOULDFREE(slot) || s->owns_values)
 		ExecClearTuple(slot);
 	if (s->scan != scan)

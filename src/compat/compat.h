@@ -236,4 +236,11 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #define compat_check_can_set_role(member, role) check_is_member_of_role(member, role)
 #endif
 
+/* A hint for the processor: what will be read soon. */
+#ifdef __GNUC__
+#define COMPAT_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define COMPAT_PREFETCH(p) ((void) (p))
+#endif
+
 #endif /* CSEG_COMPAT_H */

@@ -244,6 +244,9 @@ void cseg_cursor_free(void *cursor);
 /* Moves to a slot: going forward costs the changes between, going back starts anew. measures: bit set of the
  * measures wanted; the arrays of others are NULL. The same set must be passed on every seek of a cursor. */
 CsegCode cseg_cursor_seek(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err);
+/* The same, of a cursor that is not to go from slot to slot: entries are the slot's own alone. Any measures, each
+ * time. */
+CsegCode cseg_cursor_gather(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err);
 
 /* ---- members: bitsets of one container, and sets of ordinals ----------------------------------------------- */
 

@@ -2,7 +2,8 @@
 //    The rows of a cell slot by slot: the way of full scans.
 //
 // A cursor keeps the current value of every wanted measure of every entry, and the events ordered by slot. A step
-// forward applies the events between and tests one bit of each mask.
+// forward applies the events between and tests one bit of each mask. Where one slot is all that is wanted, its
+// entries are gathered instead, and their own events followed.
 #include <array>
 #include <memory>
 
@@ -28,12 +29,27 @@ public:
 		for (; next_slot <= slot; next_slot++)
 			apply_events(next_slot);
 		collect(slot);
-		view->n = n_rows;
-		view->rows = rows.data();
-		view->n_entries = static_cast<uint32_t>(m.size());
-		view->entry_low = m.low.data();
+		show(m.low.data(), m.size(), view);
+	}
+
+	void gather(unsigned slot, unsigned measures, CsegSlotView *view) {
+		if (slot >= CSEG_SLOTS || (measures & ~kAllMeasures) != 0 || started)
+			throw std::logic_error("cursor: slot or measures out of range");
+		wanted = measures;
+		rows.resize(m.size());
+		collect(slot);
+		low.resize(n_rows);
 		for (size_t k = 0; k < CSEG_MEASURES; k++)
-			view->value[k] = (wanted >> k & 1) ? value[k].data() : nullptr;
+			if (wanted >> k & 1)
+				value[k].resize(n_rows);
+		for (uint32_t at = 0; at < n_rows; at++) {
+			const uint32_t entry = rows[at];
+			low[at] = m.low[entry];
+			if (wanted != 0)
+				gather_values(slot, entry, at);
+			rows[at] = at;
+		}
+		show(low.data(), n_rows, view);
 	}
 
 private:
@@ -41,6 +57,23 @@ private:
 		uint32_t entry;
 		uint32_t event;
 	};
+
+	void show(const uint16_t *entry_low, size_t n_entries, CsegSlotView *view) const {
+		view->n = n_rows;
+		view->rows = rows.data();
+		view->n_entries = static_cast<uint32_t>(n_entries);
+		view->entry_low = entry_low;
+		for (size_t k = 0; k < CSEG_MEASURES; k++)
+			view->value[k] = (wanted >> k & 1) ? value[k].data() : nullptr;
+	}
+
+	void gather_values(unsigned slot, uint32_t entry, uint32_t at) {
+		Walk walk(m, entry);
+		const Values &values = walk.to(slot);
+		for (size_t k = 0; k < CSEG_MEASURES; k++)
+			if (wanted >> k & 1)
+				value[k][at] = export_value(values[k], m.pool);
+	}
 
 	void start(unsigned measures) {
 		wanted = measures;
@@ -106,6 +139,7 @@ private:
 	unsigned next_slot = 0; // events of slots below are applied
 	uint32_t n_rows = 0;
 	std::vector<uint32_t> rows;
+	std::vector<uint16_t> low; // of gathered entries
 	std::array<std::vector<CsegValue>, CSEG_MEASURES> value;
 	std::array<uint32_t, CSEG_SLOTS + 1> events_begin{};
 	std::vector<Event> events;
@@ -132,6 +166,10 @@ void cseg_cursor_free(void *cursor) {
 
 CsegCode cseg_cursor_seek(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err) {
 	return guard(err, [&] { cursor->cursor.seek(slot, measures, view); });
+}
+
+CsegCode cseg_cursor_gather(CsegCursor *cursor, uint8_t slot, uint32_t measures, CsegSlotView *view, CsegError *err) {
+	return guard(err, [&] { cursor->cursor.gather(slot, measures, view); });
 }
 
 } // extern "C"

@@ -187,3 +187,23 @@ plan_sort_clauses(List *rinfos, RelOptInfo *rel, const AmColumnMap *map, bool ou
 	foreach (lc, rinfos)
 		plan_sort_clause(lfirst_node(RestrictInfo, lc), rel, map, outer, out);
 }
+
+List *
+plan_decided_clauses(const PlanClauses *clauses, RelOptInfo *rel, const AmColumnMap *map)
+{
+	List *decided = NIL;
+	ListCell *lc;
+
+	foreach (lc, clauses->instance)
+		if (plan_prune_decides(lfirst_node(RestrictInfo, lc)->clause, rel->relid, map))
+			decided = lappend(decided, lfirst(lc));
+	if (list_length(clauses->identity) == 1)
+	{
+		RestrictInfo *rinfo = linitial_node(RestrictInfo, clauses->identity);
+		bool is_array;
+
+		if (plan_key_value(rinfo->clause, rel->relid, map->attno[COL_IDENTITY] + 1, &is_array))
+			decided = list_append_unique_ptr(decided, rinfo);
+	}
+	return decided;
+}

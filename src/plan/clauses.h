@@ -54,4 +54,10 @@ extern void plan_sort_clause(RestrictInfo *rinfo, RelOptInfo *rel, const AmColum
 							 PlanClauses *out);
 extern void plan_sort_clauses(List *rinfos, RelOptInfo *rel, const AmColumnMap *map, bool outer, PlanClauses *out);
 
+/*
+ * Those that a scan by the given clauses decides entirely, so that no row that it returns need be tried again: about
+ * dimensions alone, tried with each instance; or the only one that names customers.
+ */
+extern List *plan_decided_clauses(const PlanClauses *clauses, RelOptInfo *rel, const AmColumnMap *map);
+
 #endif /* CSEG_PLAN_CLAUSES_H */

@@ -69,8 +69,9 @@ static CustomPath *
 scan_path(const Table *t, const PlanClauses *clauses, ParamPathInfo *param, const PlanEstimate *e, int workers)
 {
 	CustomPath *path = makeNode(CustomPath);
-	List *all = all_clauses(t->rel, param);
-	uint32 columns = columns_needed(t->rel, all, t->map);
+	List *decided = plan_decided_clauses(clauses, t->rel, t->map);
+	List *filter = list_difference_ptr(all_clauses(t->rel, param), decided);
+	uint32 columns = columns_needed(t->rel, filter, t->map);
 	double processes = plan_processes(workers);
 
 	path->path.pathtype = T_CustomScan;
@@ -82,9 +83,9 @@ scan_path(const Table *t, const PlanClauses *clauses, ParamPathInfo *param, cons
 	path->path.parallel_workers = workers;
 	path->path.rows = clamp_row_est((param ? param->ppi_rows : t->rel->rows) / processes);
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION | CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
-	path->custom_private = plan_scan_private(clauses, columns);
+	path->custom_private = plan_scan_private(clauses, decided, columns);
 	path->methods = &plan_scan_path_methods;
-	plan_cost_scan(t->root, t->rel, &path->path, e, clauses, all, columns, processes);
+	plan_cost_scan(t->root, t->rel, &path->path, e, clauses, filter, columns, processes);
 	return path;
 }
 

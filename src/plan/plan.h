@@ -16,8 +16,9 @@ extern bool plan_enable_custom_scan;
 
 extern void plan_init(void);
 
-/* custom_private of a scan's path: clauses about instances, clauses about identities, columns to read. */
-extern List *plan_scan_private(const PlanClauses *clauses, uint32 columns);
+/* custom_private of a scan's path: clauses about instances, clauses about identities, those of both that need no
+ * filter, columns to read. */
+extern List *plan_scan_private(const PlanClauses *clauses, List *decided, uint32 columns);
 
 extern const CustomPathMethods plan_scan_path_methods;
 extern void plan_register_scan(void);

@@ -36,6 +36,7 @@ typedef struct Test
 	List *args; /* of Test: AND, OR */
 	Expr *expr;
 	ExprState *state;
+	bool exact;         /* true of an instance where the clause is true of all its rows, else false of all */
 	bool of_group;      /* DIMENSIONS: reads columns of groups alone */
 	bool group_value;   /* and its value for the current group */
 	AmColumn column;    /* LEAST, GREATEST, NULL, NOT_NULL */
@@ -234,6 +235,7 @@ dimensions_test(Expr *clause, Index varno, const AmColumnMap *map)
 
 	plan_columns_of((Node *) clause, varno, map, &columns);
 	test->expr = clause;
+	test->exact = true;
 	test->of_group = (columns & PLAN_INSTANCE_COLUMNS) == 0;
 	if (!test->of_group)
 		test->range = range_test(clause, varno, map);
@@ -259,10 +261,12 @@ test_of_arguments(BoolExpr *clause, Index varno, const AmColumnMap *map)
 	Test *test = new_test(clause->boolop == AND_EXPR ? TEST_AND : TEST_OR);
 	ListCell *lc;
 
+	test->exact = true;
 	foreach (lc, clause->args)
 	{
 		Test *arg = is_for_rows_that_get_there(lfirst(lc), varno, map) ? NULL : test_of(lfirst(lc), varno, map);
 
+		test->exact &= arg && arg->exact;
 		if (arg)
 			test->args = lappend(test->args, arg);
 		else if (clause->boolop == OR_EXPR)
@@ -295,6 +299,14 @@ bool
 plan_prune_says_something(Expr *clause, Index varno, const AmColumnMap *map)
 {
 	return test_of(clause, varno, map) != NULL;
+}
+
+bool
+plan_prune_decides(Expr *clause, Index varno, const AmColumnMap *map)
+{
+	const Test *test = test_of(clause, varno, map);
+
+	return test && test->exact;
 }
 
 /* ---- making them ready ------------------------------------------------------------------------------------------- */

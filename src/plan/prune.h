@@ -7,7 +7,8 @@
  *  - comparisons of a measure, or (of a group) of the date, with a value: the least or the greatest of its values is
  *    put in its place, whichever makes the comparison true if any row does;
  *  - nothing known: may be true.
- * So a test that is false says that the clause is false or NULL for all rows; one that is true says nothing.
+ * So a test that is false says that the clause is false or NULL for all rows; one that is true says nothing, unless
+ * the clause is all expressions over dimensions.
  */
 #ifndef CSEG_PLAN_PRUNE_H
 #define CSEG_PLAN_PRUNE_H
@@ -22,6 +23,8 @@
 typedef struct PlanPruner PlanPruner;
 
 extern bool plan_prune_says_something(Expr *clause, Index varno, const AmColumnMap *map);
+/* Does the test say of each instance that the clause is true for all of its rows, or for none? */
+extern bool plan_prune_decides(Expr *clause, Index varno, const AmColumnMap *map);
 
 /*
  * Tests for clauses (expressions, implicitly ANDed) in the current memory context. parent may be NULL where no clause

@@ -3,9 +3,9 @@
  *    The custom scan node: a scan of the access method that skips instances and customers, and the columns that nobody
  *    asks for.
  *
- * Clauses only prune: all of them stay in the plan's own filter, so correctness, the order of security levels and
- * re-checks after concurrent changes stay with the executor. Nothing that was read from the table at plan time is in
- * the plan.
+ * A clause that is decided by choosing instances and customers is tried again only for a row that came another way,
+ * after a concurrent change; all others stay in the plan's own filter. What leaks stays behind what is not to be leaked
+ * (clauses.h). Nothing that was read from the table at plan time is in the plan.
  */
 #include "plan/plan.h"
 
@@ -47,6 +47,7 @@ typedef struct SegmentScanState
 	PlanKeys *segments;
 	PlanKeys *instances;
 	PlanKeys *identities;
+	ExprState *recheck;
 	Bitmapset *instance_params; /* parameters that clauses about instances depend on */
 	bool filtered;
 	bool new_instances; /* such a parameter has changed since the filter was set */
@@ -75,9 +76,9 @@ static const CustomScanMethods scan_methods = {
 };
 
 List *
-plan_scan_private(const PlanClauses *clauses, uint32 columns)
+plan_scan_private(const PlanClauses *clauses, List *decided, uint32 columns)
 {
-	return list_make3(clauses->instance, clauses->identity, makeInteger((int) columns));
+	return list_make4(clauses->instance, clauses->identity, decided, makeInteger((int) columns));
 }
 
 static Plan *
@@ -88,21 +89,24 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	List *identity = extract_actual_clauses(lsecond(best_path->custom_private), false);
 
 	scan->scan.plan.targetlist = tlist;
-	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
+	scan->scan.plan.qual =
+		extract_actual_clauses(list_difference_ptr(clauses, lthird(best_path->custom_private)), false);
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = best_path->flags;
-	scan->custom_private = list_make2(makeInteger(list_length(instance)), lthird(best_path->custom_private));
+	scan->custom_private = list_make2(makeInteger(list_length(instance)), lfourth(best_path->custom_private));
 	scan->custom_exprs = list_concat(instance, identity);
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
 
-/* A partitionwise join takes the path of a partition for parameters of another's partition. */
+/* A partitionwise join takes the path of a partition for parameters of another's partition. The clauses are then others
+ * than those that come when the plan is made: all of these stay in its filter. */
 static List *
 reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel)
 {
-	return list_make3(compat_adjust_clauses(root, linitial(custom_private), child_rel),
-					  compat_adjust_clauses(root, lsecond(custom_private), child_rel), lthird(custom_private));
+	return list_make4(compat_adjust_clauses(root, linitial(custom_private), child_rel),
+					  compat_adjust_clauses(root, lsecond(custom_private), child_rel), lthird(custom_private),
+					  lfourth(custom_private));
 }
 
 /* ---- execution --------------------------------------------------------------------------------------------------- */
@@ -155,6 +159,7 @@ init_clauses(SegmentScanState *state, CustomScan *cscan, EState *estate)
 	state->columns = (uint32) intVal(lsecond(cscan->custom_private));
 	state->instance_clauses = list_copy_head(cscan->custom_exprs, n);
 	state->identity_clauses = list_copy_tail(cscan->custom_exprs, n);
+	state->recheck = ExecInitQual(cscan->custom_exprs, ps);
 	state->instance_params = pull_paramids((Expr *) state->instance_clauses);
 	state->pruner =
 		plan_pruner_new(state->instance_clauses, varno, state->map, ps,
@@ -240,11 +245,14 @@ next_row(ScanState *node)
 	return node->ss_ScanTupleSlot;
 }
 
-/* All clauses are in the node's filter. */
+/* A row's newest version, which was not found by the clauses that are not in the filter. */
 static bool
 recheck_row(ScanState *node, TupleTableSlot *slot)
 {
-	return true;
+	ExprContext *econtext = node->ps.ps_ExprContext;
+
+	econtext->ecxt_scantuple = slot;
+	return ExecQualAndReset(((SegmentScanState *) node)->recheck, econtext);
 }
 
 static TupleTableSlot *

@@ -734,8 +734,37 @@ TEST(CellCursor, GoesBackAndForth) {
 		ASSERT_EQ(seen, wanted);
 	}
 	CsegSlotView view;
+	EXPECT_EQ(cseg_cursor_gather(cursor.get(), 0, 7, &view, &err), CSEG_BUG) << "in the midst of seeking";
 	EXPECT_EQ(cseg_cursor_seek(cursor.get(), 0, 1, &view, &err), CSEG_BUG) << "other measures";
 	EXPECT_EQ(cseg_cursor_seek(cursor.get(), 64, 7, &view, &err), CSEG_BUG);
+}
+
+TEST(CellCursor, GathersOneSlot) {
+	Random r(6);
+	Model model;
+	const CellPtr cell = usual_cell(r, 300, 7, 40, &model);
+	CsegError err;
+	CsegCursor *raw = nullptr;
+	must(cseg_cursor_new(&raw, cell.get(), &err), err);
+	const std::unique_ptr<CsegCursor, Free> cursor(raw);
+	for (int i = 0; i < 200; i++) {
+		const auto slot = static_cast<uint8_t>(r.below(CSEG_SLOTS));
+		CsegSlotView view;
+		must(cseg_cursor_gather(cursor.get(), slot, 7, &view, &err), err);
+		Model seen;
+		add_view(seen, view, slot);
+		Model wanted;
+		for (const auto &[at, values] : model)
+			if (at.second == slot)
+				wanted[at] = values;
+		ASSERT_EQ(seen, wanted);
+		ASSERT_EQ(view.n_entries, view.n);
+		must(cseg_cursor_gather(cursor.get(), slot, 2, &view, &err), err);
+		ASSERT_EQ(view.n, wanted.size());
+		ASSERT_EQ(view.value[0], nullptr);
+	}
+	CsegSlotView view;
+	EXPECT_EQ(cseg_cursor_gather(cursor.get(), 64, 7, &view, &err), CSEG_BUG);
 }
 
 // ---- arrays and members ---------------------------------------------------------------------------------------
