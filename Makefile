@@ -61,6 +61,8 @@ OBJS_C = \
 	src/plan/estimate.o \
 	src/plan/explain.o \
 	src/plan/keys.o \
+	src/plan/order.o \
+	src/plan/order_paths.o \
 	src/plan/paths.o \
 	src/plan/prune.o \
 	src/plan/safety.o \

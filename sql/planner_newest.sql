@@ -6,7 +6,7 @@ SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(4, 70, 50)$$) \gexec
 SELECT on_both($$INSERT INTO @ SELECT customer_identity, instance_created_date, schedule, segment_by, segment_created_date, segment_id, segment_instance_id || 'b', segment_name, 1, num_of_orders + 1, 2 FROM sample_rows(1, 70, 20) WHERE segment_instance_id = 'segment1_70'$$) \gexec
 SELECT on_both($$INSERT INTO @ SELECT customer_identity, '2026-01-01', schedule, segment_by, segment_created_date, segment_id, 'segment2_late', segment_name, 1, 1, 2 FROM sample_rows(2, 1, 20) WHERE segment_id = 'segment2'$$) \gexec
 SELECT on_both($$DELETE FROM @ WHERE segment_instance_id = 'segment2_late'$$) \gexec
-SELECT on_both($$INSERT INTO @ SELECT customer_identity, instance_created_date, NULL, NULL, NULL, 'segment5', 'segment5_' || num_of_orders, NULL, 1, NULL, NULL FROM sample_rows(1, 3, 20)$$) \gexec
+SELECT on_both($$INSERT INTO @ SELECT customer_identity, instance_created_date, NULL, NULL, NULL, 'segment5', replace(segment_instance_id, '1_', '5_'), NULL, 1, NULL, NULL FROM sample_rows(1, 3, 20)$$) \gexec
 SELECT on_both('VACUUM ANALYZE @') \gexec
 CREATE TABLE outer_rows (s text, d timestamp, c text) USING heap;
 INSERT INTO outer_rows VALUES ('segment1', '2025-01-09', 'customer3'), ('segment2', '2025-03-01', 'customer4'), ('none', NULL, 'nobody'), (NULL, '2025-02-01', NULL),
@@ -72,5 +72,177 @@ FROM (VALUES (1, 'segment1'), (2, 'segment1'), (3, 'segment1'), (4, 'segment2'),
 SELECT twin('SELECT max(instance_created_date), count(*) FROM @');
 ROLLBACK;
 
+-- ---- instances in order ----
+
+-- The first instance alone is read for the first rows, and none for dimensions.
+SELECT run_plan_of($$SELECT customer_identity FROM t ORDER BY instance_created_date DESC LIMIT 2$$);
+SELECT run_plan_of($$SELECT s, (SELECT instance_created_date FROM t WHERE segment_id = s ORDER BY 1 DESC LIMIT 1) FROM outer_rows$$);
+-- The newest of each segment: one row, all rows, those of the newest two.
+SELECT run_plan_of($$SELECT DISTINCT ON (segment_id) segment_id, segment_instance_id FROM t ORDER BY segment_id, instance_created_date DESC$$);
+SELECT run_plan_of($$SELECT DISTINCT ON (segment_id) segment_id, total_revenue FROM t ORDER BY segment_id, instance_created_date DESC, total_revenue$$);
+SELECT run_plan_of($$SELECT customer_identity FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t) w WHERE r = 1$$);
+SELECT run_plan_of($$SELECT customer_identity FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t WHERE num_of_orders > 2) w WHERE r <= 2$$);
+SELECT run_plan_of($$SELECT segment_id FROM (SELECT *, row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t) w WHERE r = 1$$);
+
+CREATE FUNCTION ordered() RETURNS TABLE (n bigint, result text) LANGUAGE sql AS $$
+	SELECT n, twin(q) FROM unnest(ARRAY[
+	-- DISTINCT ON
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date, segment_name FROM @ ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date, segment_instance_id FROM @ ORDER BY segment_id, instance_created_date DESC, segment_instance_id DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date, customer_identity FROM @ ORDER BY segment_id, instance_created_date DESC, customer_identity, segment_instance_id',
+	'SELECT DISTINCT ON (segment_id) segment_id, total_revenue FROM @ ORDER BY segment_id, instance_created_date, total_revenue DESC NULLS LAST',
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ WHERE num_of_orders = 9 ORDER BY segment_id DESC, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ WHERE customer_identity = ''customer7'' ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (schedule, segment_by) schedule, segment_by, segment_created_date FROM @ ORDER BY schedule NULLS FIRST, segment_by, segment_created_date DESC',
+	'SELECT DISTINCT ON (date_trunc(''month'', instance_created_date), segment_id) segment_id, segment_instance_id FROM @ ORDER BY date_trunc(''month'', instance_created_date), segment_id, instance_created_date DESC, segment_instance_id',
+	'SELECT DISTINCT ON (customer_identity) customer_identity, instance_created_date FROM @ ORDER BY customer_identity, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id FROM @ WHERE segment_id = ''segment2'' ORDER BY segment_id, instance_created_date',
+	'SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ WHERE segment_id = ''segment2'' ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id, length(segment_instance_id)) segment_id, length(segment_instance_id), instance_created_date FROM @ ORDER BY segment_id, length(segment_instance_id) DESC, instance_created_date DESC LIMIT 5',
+	'SELECT t.segment_id, count(*), sum(t.num_of_orders) FROM (SELECT DISTINCT ON (segment_id) segment_id, segment_instance_id FROM @ ORDER BY segment_id, instance_created_date DESC, segment_instance_id) n JOIN @ t USING (segment_instance_id) GROUP BY 1',
+	'SELECT DISTINCT ON (a.segment_id) a.segment_id, b.instance_created_date FROM @ a JOIN @ b ON b.segment_id = a.segment_id AND b.segment_instance_id <> a.segment_instance_id WHERE a.customer_identity = ''customer3'' AND b.customer_identity = ''customer3'' ORDER BY a.segment_id, b.instance_created_date DESC',
+	'SELECT s, g.* FROM outer_rows, LATERAL (SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ WHERE instance_created_date < d ORDER BY segment_id, instance_created_date DESC) g',
+	-- ranks
+	'SELECT segment_id, r, count(*), sum(num_of_orders), min(segment_instance_id), max(segment_instance_id) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 1 GROUP BY 1, 2',
+	'SELECT * FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r <= 40 AND num_of_orders > 8',
+	'SELECT * FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @ WHERE num_of_orders > 8) w WHERE r <= 40',
+	'SELECT segment_id, r, count(*) FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r < 4 GROUP BY 1, 2',
+	'SELECT segment_id, r, count(*) FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC, num_of_orders) AS r FROM @) w WHERE 3 >= r GROUP BY 1, 2',
+	'SELECT segment_id, count(*) FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @ WHERE customer_identity IN (''customer7'', ''customer8'')) w WHERE r <= 2 GROUP BY 1',
+	'SELECT segment_id, instance_created_date, r FROM (SELECT *, row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 1',
+	'SELECT segment_id, instance_created_date, r FROM (SELECT *, row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r <= 90',
+	'SELECT segment_id, segment_instance_id, customer_identity FROM (SELECT *, row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC, total_revenue, customer_identity, segment_instance_id) AS r FROM @) w WHERE r <= 5',
+	'SELECT r, d, k, count(*) FROM (SELECT rank() OVER w AS r, dense_rank() OVER w AS d, row_number() OVER w AS k, segment_id FROM @ WINDOW w AS (PARTITION BY segment_id ORDER BY instance_created_date DESC)) w WHERE r = 1 GROUP BY 1, 2, 3',
+	'SELECT instance_created_date, count(*) FROM (SELECT *, rank() OVER (ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 1 GROUP BY 1',
+	'SELECT segment_id, count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id) AS r FROM @) w WHERE r = 1 GROUP BY 1',
+	'SELECT segment_id, count(*) FROM (SELECT *, row_number() OVER (PARTITION BY segment_id) AS r FROM @) w WHERE r <= 7 GROUP BY 1',
+	'SELECT schedule, count(*) FROM (SELECT *, rank() OVER (PARTITION BY schedule ORDER BY segment_created_date) AS r FROM @) w WHERE r = 1 GROUP BY 1',
+	'SELECT segment_id, count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date::date DESC NULLS LAST) AS r FROM @ WHERE segment_id IN (''segment1'', ''segment3'')) w WHERE r = 1 GROUP BY 1',
+	'SELECT segment_id, count(*) FROM (SELECT DISTINCT segment_id, customer_identity, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 1 GROUP BY 1',
+	'SELECT o.s, w.n FROM outer_rows o LEFT JOIN (SELECT segment_id, customer_identity || num_of_orders AS n, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w ON w.segment_id = o.s AND w.r = 1 AND o.c = w.n',
+	-- what needs the other rows as well
+	'SELECT segment_id, r, n, count(*) FROM (SELECT segment_id, rank() OVER w AS r, count(*) OVER (PARTITION BY segment_id) AS n FROM @ WINDOW w AS (PARTITION BY segment_id ORDER BY instance_created_date DESC)) w WHERE r = 1 GROUP BY 1, 2, 3',
+	'SELECT segment_id, r, n FROM (SELECT segment_id, row_number() OVER w AS r, lead(instance_created_date) OVER w AS n FROM @ WINDOW w AS (PARTITION BY segment_id ORDER BY instance_created_date DESC)) w WHERE r = 1',
+	'SELECT segment_id, count(*) FROM (SELECT segment_id, rank() OVER w AS r, max(segment_instance_id) OVER w AS n FROM @ WINDOW w AS (PARTITION BY segment_id ORDER BY instance_created_date DESC RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) w WHERE r = 1 GROUP BY 1',
+	'SELECT segment_id, r, q, count(*) FROM (SELECT segment_id, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date) AS q FROM @) w WHERE r = 1 GROUP BY 1, 2, 3',
+	'SELECT segment_id, r, count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 2101 OR r = 1 GROUP BY 1, 2',
+	'SELECT segment_id, count(*) FROM (SELECT *, max(instance_created_date) OVER (PARTITION BY segment_id) AS m FROM @) w WHERE instance_created_date = m GROUP BY 1',
+	'SELECT segment_id, count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r > 1 GROUP BY 1',
+	'SELECT count(*) FROM (SELECT a.*, rank() OVER (PARTITION BY a.segment_id ORDER BY a.instance_created_date DESC) AS r FROM @ a JOIN outer_rows ON a.instance_created_date < d) w WHERE r = 1',
+	'SELECT count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM @ WHERE customer_identity NOT IN (SELECT c FROM outer_rows WHERE c IS NOT NULL)) w WHERE r = 1',
+	'SELECT segment_id, n FROM (SELECT segment_id, count(*) AS n, rank() OVER (ORDER BY segment_id DESC) AS r FROM @ GROUP BY 1) w WHERE r <= 2',
+	-- the order itself
+	'SELECT array_agg(x) FROM (SELECT instance_created_date::date AS x FROM @ WHERE segment_id = ''segment1'' ORDER BY instance_created_date DESC LIMIT 100) s',
+	'SELECT array_agg(x) FROM (SELECT segment_id || schedule AS x FROM @ ORDER BY schedule NULLS FIRST, segment_id DESC LIMIT 70 OFFSET 40) s',
+	'SELECT md5(string_agg(x, '','')) FROM (SELECT segment_instance_id || customer_identity AS x FROM @ ORDER BY segment_id DESC, instance_created_date, segment_instance_id DESC, customer_identity) s',
+	'SELECT s, (SELECT segment_instance_id FROM @ WHERE segment_id = s AND instance_created_date < d ORDER BY instance_created_date DESC, segment_instance_id LIMIT 1) FROM outer_rows',
+	'SELECT s, c, (SELECT segment_instance_id FROM @ WHERE customer_identity = c AND segment_id = s ORDER BY instance_created_date DESC, segment_instance_id LIMIT 1) FROM outer_rows',
+	'SELECT c, l.* FROM outer_rows, LATERAL (SELECT segment_instance_id, total_revenue FROM @ WHERE customer_identity = c ORDER BY instance_created_date DESC, segment_instance_id LIMIT 3) l',
+	'SELECT c, l.* FROM outer_rows, LATERAL (SELECT segment_instance_id FROM @ WHERE segment_id <> s ORDER BY instance_created_date, segment_instance_id LIMIT 3) l',
+	'SELECT min(instance_created_date), max(instance_created_date), max(segment_instance_id) FROM @ WHERE customer_identity = ''customer5''',
+	'SELECT s, (SELECT max(instance_created_date) FROM @ WHERE segment_id = s AND customer_identity LIKE ''%7'') FROM outer_rows',
+	'SELECT count(*), count(segment_id), count(schedule) FROM (SELECT * FROM @ ORDER BY segment_instance_id OFFSET 0) s',
+	'SELECT array_agg(tableoid::regclass::text = ''x'') FROM (SELECT tableoid FROM @ ORDER BY segment_instance_id LIMIT 3) s',
+	'SELECT instance_created_date, count(*) FROM @ WHERE ctid IN (SELECT ctid FROM @ ORDER BY instance_created_date DESC FETCH FIRST ROW WITH TIES) GROUP BY 1'
+	]) WITH ORDINALITY AS x(q, n) ORDER BY n
+$$;
+SELECT * FROM ordered();
+SET enable_sort = off;
+SET enable_incremental_sort = off;
+SET enable_hashagg = off;
+SELECT n FROM ordered() WHERE result LIKE 'DIFFERENT%' OR result LIKE 'error%';
+RESET enable_sort;
+RESET enable_incremental_sort;
+RESET enable_hashagg;
+SET customer_segmentation.enable_aggregate = off;
+SELECT n FROM ordered() WHERE result LIKE 'DIFFERENT%' OR result LIKE 'error%';
+RESET customer_segmentation.enable_aggregate;
+SET customer_segmentation.enable_custom_scan = off;
+SELECT n FROM ordered() WHERE result LIKE 'DIFFERENT%' OR result LIKE 'error%';
+RESET customer_segmentation.enable_custom_scan;
+-- Nothing kept of cells.
+SET customer_segmentation.cell_cache = 0;
+SELECT n FROM ordered() WHERE result LIKE 'DIFFERENT%' OR result LIKE 'error%';
+RESET customer_segmentation.cell_cache;
+
+-- Values that are known when it runs.
+PREPARE first_of(timestamp, text) AS SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM t WHERE instance_created_date < $1 AND segment_id <> $2 ORDER BY segment_id, instance_created_date DESC;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE first_of('2025-02-01', 'segment3');
+EXECUTE first_of('2024-01-01', 'segment3');
+PREPARE ranks(bigint) AS SELECT segment_id, r, count(*) FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t WHERE segment_id < 'segment3') w WHERE r <= $1 GROUP BY 1, 2 ORDER BY 1, 2;
+EXECUTE ranks(2);
+RESET plan_cache_mode;
+EXECUTE ranks(2);
+DEALLOCATE ALL;
+
+-- Cursors, back and forth.
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM t ORDER BY segment_id, instance_created_date DESC;
+FETCH 3 FROM c;
+FETCH BACKWARD 2 FROM c;
+FETCH LAST FROM c;
+DECLARE d SCROLL CURSOR FOR SELECT segment_instance_id FROM t WHERE segment_id = 'segment2' ORDER BY instance_created_date DESC, segment_instance_id;
+FETCH 2 FROM d;
+MOVE FORWARD ALL FROM d;
+FETCH BACKWARD 1 FROM d;
+FETCH FIRST FROM d;
+COMMIT;
+
+-- What has a side effect is evaluated for every row; what may fail, for rows that pass.
+CREATE SEQUENCE calls;
+SELECT count(*) FROM (SELECT DISTINCT ON (segment_id) segment_id, nextval('calls') FROM t WHERE segment_id > 'segment3' ORDER BY segment_id, instance_created_date DESC) x;
+SELECT last_value FROM calls;
+SELECT twin('SELECT DISTINCT ON (segment_id) segment_id FROM @ WHERE segment_id = ''segment5'' AND num_of_orders IS NULL ORDER BY segment_id, 1 / (length(segment_id) - 8)');
+SELECT twin('SELECT DISTINCT ON (1 / (length(segment_instance_id) - 10)) segment_id FROM @ WHERE num_of_orders > 100000 ORDER BY 1 / (length(segment_instance_id) - 10)');
+
+-- Row security: an order tells nothing of instances that are hidden.
+CREATE ROLE regress_newest_reader;
+GRANT SELECT ON t, t_twin TO regress_newest_reader;
+SELECT on_both('ALTER TABLE @ ENABLE ROW LEVEL SECURITY') \gexec
+SELECT on_both($$CREATE POLICY own ON @ USING (segment_id < 'segment3' AND num_of_orders > 8)$$) \gexec
+CREATE FUNCTION tell(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE COST 1 AS $$ BEGIN RAISE NOTICE 'sees %', value; RETURN value; END $$;
+SET ROLE regress_newest_reader;
+SELECT twin('SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ ORDER BY segment_id, instance_created_date');
+SELECT twin('SELECT segment_id, count(*) FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date) AS r FROM @) w WHERE r = 1 GROUP BY 1');
+SELECT DISTINCT ON (tell(segment_id)) segment_id FROM t WHERE instance_created_date < '2025-01-01' ORDER BY tell(segment_id), instance_created_date DESC;
+EXPLAIN (COSTS OFF) SELECT DISTINCT ON (tell(segment_id)) segment_id FROM t ORDER BY tell(segment_id), instance_created_date DESC;
+RESET ROLE;
+SELECT on_both('DROP POLICY own ON @') \gexec
+SELECT on_both('ALTER TABLE @ DISABLE ROW LEVEL SECURITY') \gexec
+
+-- Rows that the transaction itself has changed; a snapshot from before.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT on_both($$DELETE FROM @ WHERE segment_instance_id LIKE 'segment1_70%' AND customer_identity < 'customer5'$$) \gexec
+SELECT on_both($$DELETE FROM @ WHERE segment_instance_id = 'segment3_70'$$) \gexec
+SELECT on_both($$UPDATE @ SET instance_created_date = '2026-02-02' WHERE segment_instance_id = 'segment4_2' AND num_of_orders > 3$$) \gexec
+SELECT n FROM ordered() WHERE result LIKE 'DIFFERENT%' OR result LIKE 'error%';
+SELECT n FROM sub_selects() WHERE result LIKE 'DIFFERENT%';
+SELECT twin('SELECT DISTINCT ON (segment_id) segment_id, instance_created_date FROM @ ORDER BY segment_id, instance_created_date DESC');
+ROLLBACK;
+
+-- What is changed or locked by what an order finds.
+BEGIN;
+SELECT on_both($$UPDATE @ SET num_of_orders = 77 WHERE (segment_instance_id, customer_identity) IN (SELECT segment_instance_id, customer_identity FROM @ ORDER BY instance_created_date DESC, segment_instance_id, customer_identity LIMIT 3)$$) \gexec
+SELECT on_both($$DELETE FROM @ WHERE segment_instance_id = ANY (SELECT DISTINCT ON (segment_id) segment_instance_id FROM @ ORDER BY segment_id, instance_created_date DESC, segment_instance_id)$$) \gexec
+SELECT * FROM compare_twin();
+SELECT customer_identity, segment_instance_id FROM t WHERE segment_id = 'segment2' AND customer_identity = 'customer3' ORDER BY instance_created_date DESC LIMIT 2 FOR UPDATE;
+ROLLBACK;
+
+-- Partitions: an order is that of each, the newest of all is nobody's own.
+CREATE TABLE p (LIKE customer_segmentation_table) PARTITION BY LIST (segment_name);
+CREATE TABLE p1 PARTITION OF p FOR VALUES IN ('Segment 1', 'Segment 2') USING customer_segmentation;
+CREATE TABLE p2 PARTITION OF p DEFAULT USING customer_segmentation;
+INSERT INTO p SELECT * FROM t;
+ALTER TABLE t_twin RENAME TO p_twin;
+SELECT twin('SELECT DISTINCT ON (schedule) schedule, instance_created_date FROM @ ORDER BY schedule, instance_created_date DESC', 'p');
+SELECT twin('SELECT count(*), min(segment_id), max(segment_id) FROM (SELECT *, rank() OVER (ORDER BY instance_created_date DESC) AS r FROM @) w WHERE r = 1', 'p');
+SELECT twin('SELECT array_agg(x) FROM (SELECT instance_created_date::date AS x FROM @ ORDER BY instance_created_date DESC LIMIT 100) s', 'p');
+DROP TABLE p;
+ALTER TABLE p_twin RENAME TO t_twin;
+REVOKE ALL ON t, t_twin FROM regress_newest_reader;
+DROP ROLE regress_newest_reader;
+DROP SEQUENCE calls;
+
 DROP TABLE t, t_twin, outer_rows;
-DROP FUNCTION run_plan_of(text), sub_selects(), add_instance(int);
+DROP FUNCTION run_plan_of(text), sub_selects(), ordered(), add_instance(int), tell(text);

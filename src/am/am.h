@@ -126,6 +126,9 @@ typedef struct AmRow
 /* The slot's row; raises 23502 for NULL keys. Pointers hold as long as the slot's values. */
 extern void am_row_from_slot(Relation rel, TupleTableSlot *slot, AmRow *row);
 
+/* A row that has the instance's dimensions and nothing else; the slot is virtual or ours. */
+extern void am_put_dimensions(TupleTableSlot *slot, const AmColumnMap *map, const StoreInstance *inst);
+
 /* ---- slots ----------------------------------------------------------------------------------------------- */
 
 struct AmScan;
@@ -267,6 +270,19 @@ extern TableScanDesc am_scan_begin(Relation rel, Snapshot snapshot, int nkeys, s
 extern void am_scan_set_filter(TableScanDesc scan, const AmFilter *filter);
 /* Bits by AmColumn: the others are NULL in what the scan returns. Before the first row. */
 extern void am_scan_set_columns(TableScanDesc scan, uint32 columns);
+/*
+ * Instance by instance, in an order of the caller's. Before the filter: am_scan_in_order. After it: am_scan_chosen
+ * gives those that it has chosen and that have rows, in the current memory context; am_scan_set_order takes them as
+ * sorted. counted: rows have nothing but dimensions, no address either, and come as many as totals say, without reading
+ * cells.
+ */
+extern void am_scan_in_order(TableScanDesc scan);
+extern StoreInstance **am_scan_chosen(TableScanDesc scan, int *n);
+extern void am_scan_set_order(TableScanDesc scan, StoreInstance **order, int n, bool counted);
+/* Which of them the current row is of. */
+extern int am_scan_position(TableScanDesc scan);
+/* Goes on with the one at `resume` instead of that at `stop` and those after it; at once if this is the current one. */
+extern void am_scan_skip(TableScanDesc scan, int stop, int resume);
 /* Counts into *stats from now on. */
 extern void am_scan_count_into(TableScanDesc scan, AmScanStats *stats);
 extern void am_scan_end(TableScanDesc scan);

@@ -331,9 +331,9 @@ put_text(TupleTableSlot *slot, int i, const text *t)
 	slot->tts_values[i] = PointerGetDatum(t);
 }
 
+/* Into a slot that has no row yet; everything else is NULL. */
 static void
-put_row(TupleTableSlot *slot, const AmColumnMap *map, const text *identity, const StoreInstance *inst,
-		const CsegValue values[CSEG_MEASURES])
+put_dimensions(TupleTableSlot *slot, const AmColumnMap *map, const StoreInstance *inst)
 {
 	const StoreGroupDims *g = &inst->group->dims;
 
@@ -342,7 +342,6 @@ put_row(TupleTableSlot *slot, const AmColumnMap *map, const text *identity, cons
 		slot->tts_isnull[i] = true;
 		slot->tts_values[i] = (Datum) 0;
 	}
-	put_text(slot, map->attno[COL_IDENTITY], identity);
 	put_text(slot, map->attno[COL_SCHEDULE], g->schedule);
 	put_text(slot, map->attno[COL_SEGMENT_BY], g->segment_by);
 	put_text(slot, map->attno[COL_SEGMENT_ID], g->segment_id);
@@ -355,6 +354,22 @@ put_row(TupleTableSlot *slot, const AmColumnMap *map, const text *identity, cons
 		slot->tts_values[map->attno[COL_SEGMENT_DATE]] = TimestampGetDatum(g->segment_created_date);
 		slot->tts_isnull[map->attno[COL_SEGMENT_DATE]] = false;
 	}
+}
+
+void
+am_put_dimensions(TupleTableSlot *slot, const AmColumnMap *map, const StoreInstance *inst)
+{
+	ExecClearTuple(slot);
+	put_dimensions(slot, map, inst);
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
+put_row(TupleTableSlot *slot, const AmColumnMap *map, const text *identity, const StoreInstance *inst,
+		const CsegValue values[CSEG_MEASURES])
+{
+	put_dimensions(slot, map, inst);
+	put_text(slot, map->attno[COL_IDENTITY], identity);
 	for (int m = 0; m < CSEG_MEASURES; m++)
 	{
 		int i = map->attno[COL_CUSTOMERS + m];

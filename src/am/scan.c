@@ -4,6 +4,7 @@
  *
  * Per cell the membership and the measures are decoded once; going from slot to slot costs the changes between.
  * A row costs no copy: the slot remembers where the scan stands and fills the columns that the executor asks for.
+ * Where a query wants instances in an order, they are read one after the other, each from the cells of its group.
  */
 #include "am/am.h"
 
@@ -75,6 +76,18 @@ typedef struct AmScan
 	Size wide_cap;
 	uint32 n_numerics;
 	BlockNumber block;
+
+	/* instance by instance */
+	bool in_order;
+	bool counted; /* rows without cells */
+	StoreInstance **order;
+	int n_order;
+	int order_at;   /* -1 before the first */
+	int order_cell; /* of its group's cells, -1 before the first */
+	int stop_at;    /* -1: nowhere */
+	int resume_at;
+	uint64 *order_groups; /* bits by the group's place in the view: counted as read */
+
 	TupleTableSlot *dims_slot; /* holds the dimensions of dims_inst in its first dims_natts columns */
 	StoreInstance *dims_inst;
 	int dims_natts;
@@ -212,7 +225,7 @@ enter_cell(AmScan *scan)
 	scan->cell = cell;
 	scan->slot_at = -1;
 	scan->slots = scan->wanted ? slots & scan->wanted[scan->cell_at] : slots;
-	scan->single_slot = pg_popcount64(scan->slots) <= 1;
+	scan->single_slot = scan->in_order || pg_popcount64(scan->slots) <= 1;
 	scan->xmin = am_cell_xmin(cell);
 	scan->stats->cells_read++;
 	scan->stats->bytes_read += cell->base ? cell->base->body_len : 0;
@@ -263,7 +276,7 @@ enter_slot(AmScan *scan, int slot, bool first_of_cell)
 	scan->slot_at = slot;
 	scan->inst = scan->cell->group->instance[slot];
 	scan->block = (scan->cell->cell_no << 6) | (uint32) slot;
-	if (first_of_cell)
+	if (first_of_cell || scan->single_slot)
 	{
 		reset_numerics(scan, scan->rows.n_entries);
 		if (wants(scan, COL_IDENTITY))
@@ -344,12 +357,112 @@ advance_slot(AmScan *scan, bool forward)
 }
 
 static bool
+has_ordinals_of(const AmScan *scan, uint32 container)
+{
+	uint32 from = container << CSEG_CONTAINER_BITS;
+	int lo = 0;
+	int hi = scan->n_ordinals;
+
+	while (lo < hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (scan->ordinals[mid] < from)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < scan->n_ordinals && scan->ordinals[lo] >> CSEG_CONTAINER_BITS == container;
+}
+
+/* The next of the instance's cells that has rows of it. */
+static bool
+next_cell_of_instance(AmScan *scan)
+{
+	StoreInstance *inst = scan->order[scan->order_at];
+
+	while (++scan->order_cell < inst->group->n_cells)
+	{
+		StoreCell *cell = inst->group->cells[scan->order_cell];
+
+		if (scan->by_customer && !has_ordinals_of(scan, cell->container))
+			continue;
+		if (scan->cell != cell)
+		{
+			scan->cell_at = cell->at;
+			enter_cell(scan);
+		}
+		if ((scan->slots & (UINT64CONST(1) << inst->slot)) == 0)
+			continue;
+		enter_slot(scan, inst->slot, true);
+		if (scan->rows.n > 0)
+			return true;
+	}
+	return false;
+}
+
+/* As many rows as totals say, as if they were of one cell. */
+static bool
+count_instance(AmScan *scan)
+{
+	if (++scan->order_cell > 0)
+		return false;
+	scan->inst = scan->order[scan->order_at];
+	scan->rows.n = (uint32) scan->inst->totals.rows;
+	return scan->rows.n > 0;
+}
+
+static bool
+next_instance(AmScan *scan)
+{
+	StoreView *view = scan->reader->view;
+	int g;
+
+	scan->order_at++;
+	scan->order_cell = -1;
+	if (scan->order_at == scan->stop_at)
+	{
+		scan->stats->instances_skipped += scan->resume_at - scan->order_at;
+		scan->order_at = scan->resume_at;
+	}
+	if (scan->order_at >= scan->n_order)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	g = store_group_place(view, scan->order[scan->order_at]->group);
+	scan->stats->instances_read++;
+	scan->stats->groups_read += (scan->order_groups[g / 64] >> (g % 64) & 1) == 0;
+	scan->order_groups[g / 64] |= UINT64CONST(1) << (g % 64);
+	return true;
+}
+
+static bool
+advance_in_order(AmScan *scan)
+{
+	for (;;)
+	{
+		if (scan->order_at >= 0 && (scan->counted ? count_instance(scan) : next_cell_of_instance(scan)))
+		{
+			scan->row_at = 0;
+			return true;
+		}
+		if (!next_instance(scan))
+		{
+			leave_cell(scan);
+			scan->rows.n = 0;
+			scan->order_at = scan->n_order - 1;
+			scan->order_cell = INT_MAX - 1;
+			return false;
+		}
+	}
+}
+
+static bool
 advance_row(AmScan *scan, bool forward)
 {
 	scan->row_at += forward ? 1 : -1;
-	if (scan->cell && scan->row_at >= 0 && scan->row_at < (int64) scan->rows.n)
+	if (scan->row_at >= 0 && scan->row_at < (int64) scan->rows.n && (scan->cell || scan->counted))
 		return true;
-	return advance_slot(scan, forward);
+	return scan->in_order ? advance_in_order(scan) : advance_slot(scan, forward);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
@@ -560,9 +673,8 @@ static inline void
 store_row(AmScan *scan, TupleTableSlot *slot)
 {
 	AmSlot *s = (AmSlot *) slot;
-	uint32 entry = scan->rows.rows[scan->row_at];
+	uint32 entry = scan->counted ? 0 : scan->rows.rows[scan->row_at];
 
-	fetch_ahead(scan);
 	if (TTS_SHOULDFREE(slot) || s->owns_values)
 		ExecClearTuple(slot);
 	if (s->scan != scan)
@@ -570,10 +682,16 @@ store_row(AmScan *scan, TupleTableSlot *slot)
 	slot->tts_flags &= ~TTS_FLAG_EMPTY;
 	slot->tts_nvalid = 0;
 	slot->tts_tableOid = RelationGetRelid(scan->base.rs_rd);
-	ItemPointerSet(&slot->tts_tid, scan->block, (OffsetNumber) (scan->rows.entry_low[entry] + 1));
 	s->scan = scan;
 	s->entry = entry;
 	s->xmin = scan->xmin;
+	if (scan->counted)
+	{
+		ItemPointerSetInvalid(&slot->tts_tid);
+		return;
+	}
+	fetch_ahead(scan);
+	ItemPointerSet(&slot->tts_tid, scan->block, (OffsetNumber) (scan->rows.entry_low[entry] + 1));
 	if (scan->log)
 		use_handle(scan, slot);
 }
@@ -632,6 +750,9 @@ rewind_scan(AmScan *scan)
 	scan->row_at = -1;
 	scan->slot_at = -1;
 	scan->rows.n = 0;
+	scan->order_at = -1;
+	scan->order_cell = -1;
+	scan->stop_at = -1;
 }
 
 static Snapshot
@@ -877,28 +998,9 @@ judge(AmScan *scan, const AmFilter *filter)
 	judge_instances(scan, filter);
 }
 
-static bool
-has_ordinals_of(const AmScan *scan, uint32 container)
-{
-	uint32 from = container << CSEG_CONTAINER_BITS;
-	int lo = 0;
-	int hi = scan->n_ordinals;
-
-	while (lo < hi)
-	{
-		int mid = (lo + hi) / 2;
-
-		if (scan->ordinals[mid] < from)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < scan->n_ordinals && scan->ordinals[lo] >> CSEG_CONTAINER_BITS == container;
-}
-
-/* The cells of judged groups that have wanted customers. Returns how many. */
+/* The cells of judged groups that have wanted customers. Returns how many; *groups and *instances are theirs. */
 static int64
-choose_cells(AmScan *scan)
+choose_cells(AmScan *scan, int64 *groups, int64 *instances)
 {
 	StoreView *view = scan->reader->view;
 	int64 cells = 0;
@@ -909,8 +1011,8 @@ choose_cells(AmScan *scan)
 
 		if (scan->by_group[g] == 0)
 			continue;
-		scan->stats->groups_read++;
-		scan->stats->instances_read += pg_popcount64(scan->by_group[g]);
+		(*groups)++;
+		*instances += pg_popcount64(scan->by_group[g]);
 		for (int i = 0; i < group->n_cells; i++)
 		{
 			if (scan->by_customer && !has_ordinals_of(scan, group->cells[i]->container))
@@ -929,8 +1031,8 @@ am_scan_set_filter(TableScanDesc sscan, const AmFilter *filter)
 	AmScan *scan = (AmScan *) sscan;
 	StoreView *view = scan->reader->view;
 	AmScanStats *stats = scan->stats;
-	int64 groups = stats->groups_read;
-	int64 instances = stats->instances_read;
+	int64 groups = 0;
+	int64 instances = 0;
 	MemoryContext old;
 	int64 cells = 0;
 
@@ -950,12 +1052,77 @@ am_scan_set_filter(TableScanDesc sscan, const AmFilter *filter)
 	{
 		if (scan->by_group == NULL)
 			judge(scan, filter);
-		cells = choose_cells(scan);
+		cells = choose_cells(scan, &groups, &instances);
 	}
-	stats->groups_skipped += view->n_groups - (stats->groups_read - groups);
-	stats->instances_skipped += view->n_instances - (stats->instances_read - instances);
+	/* In order, they are counted when they are read. */
+	stats->groups_read += scan->in_order ? 0 : groups;
+	stats->groups_skipped += view->n_groups - groups;
+	stats->instances_read += scan->in_order ? 0 : instances;
+	stats->instances_skipped += view->n_instances - instances;
 	stats->cells_skipped += view->n_cells - cells;
 	MemoryContextSwitchTo(old);
+}
+
+void
+am_scan_in_order(TableScanDesc sscan)
+{
+	((AmScan *) sscan)->in_order = true;
+}
+
+StoreInstance **
+am_scan_chosen(TableScanDesc sscan, int *n)
+{
+	AmScan *scan = (AmScan *) sscan;
+	StoreView *view = scan->reader->view;
+	StoreInstance **chosen = palloc_extended(sizeof(StoreInstance *) * Max(view->n_instances, 1), MCXT_ALLOC_HUGE);
+
+	*n = 0;
+	store_view_totals(scan->base.rs_rd, view);
+	for (int g = 0; g < view->n_groups && scan->by_group; g++)
+	{
+		uint64 slots = slots_with_rows(view->groups[g], scan->by_group[g]);
+
+		for (int s = next_slot(slots, -1); s >= 0; s = next_slot(slots, s))
+			chosen[(*n)++] = view->groups[g]->instance[s];
+	}
+	return chosen;
+}
+
+void
+am_scan_set_order(TableScanDesc sscan, StoreInstance **order, int n, bool counted)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	Assert(scan->in_order);
+	scan->order = order;
+	scan->n_order = n;
+	scan->counted = counted;
+	scan->order_groups =
+		MemoryContextAllocZero(scan->filter_cxt, sizeof(uint64) * ((scan->reader->view->n_groups + 63) / 64 + 1));
+}
+
+int
+am_scan_position(TableScanDesc sscan)
+{
+	return ((AmScan *) sscan)->order_at;
+}
+
+void
+am_scan_skip(TableScanDesc sscan, int stop, int resume)
+{
+	AmScan *scan = (AmScan *) sscan;
+
+	if (stop > scan->order_at)
+	{
+		scan->stop_at = stop;
+		scan->resume_at = resume;
+		return;
+	}
+	/* The current row stays where it is until the next one is asked for. */
+	scan->rows.n = 0;
+	scan->order_cell = INT_MAX - 1;
+	scan->stop_at = scan->order_at + 1;
+	scan->resume_at = resume;
 }
 
 void

@@ -236,6 +236,17 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #define compat_check_can_set_role(member, role) check_is_member_of_role(member, role)
 #endif
 
+/* 17 keeps run conditions with the functions, not with the window. */
+#define COMPAT_RUN_CONDITIONS_OF_FUNCTIONS (PG_VERSION_NUM >= 170000)
+
+/* 18 says of a key how it compares, not by which strategy of its operator family. */
+#if PG_VERSION_NUM >= 180000
+#define compat_pathkey_operator(key, type) \
+	get_opfamily_member_for_cmptype((key)->pk_opfamily, type, type, (key)->pk_cmptype)
+#else
+#define compat_pathkey_operator(key, type) get_opfamily_member((key)->pk_opfamily, type, type, (key)->pk_strategy)
+#endif
+
 /* A hint for the processor: what will be read soon. */
 #ifdef __GNUC__
 #define COMPAT_PREFETCH(p) __builtin_prefetch(p)

@@ -381,12 +381,13 @@ estimate_work(PlannerInfo *root, const AggQuery *q)
 	QualCost once;
 	AggWork work = {0};
 
+	/* Pages of metadata are not counted, as for scans: a session keeps what is on them. */
 	cost_qual_eval(&once, q->instance, root);
-	work.start = seq_page_cost * pages + cpu_operator_cost * OPERATIONS_PER_INSTANCE * instances + once.startup +
+	selected = clauselist_selectivity(root, q->instance, 0, JOIN_INNER, NULL);
+	work.start = cpu_operator_cost * OPERATIONS_PER_INSTANCE * Max(instances * selected, 1) + once.startup +
 				 once.per_tuple * instances;
 	if (!q->cells)
 		return work;
-	selected = clauselist_selectivity(root, q->instance, 0, JOIN_INNER, NULL);
 	share = selected * clauselist_selectivity(root, q->identities, 0, JOIN_INNER, NULL);
 	bytes = q->cell_bytes * share;
 	work.rows = clamp_row_est(q->rel->tuples * share);

@@ -28,6 +28,8 @@
 #define LOOKUP_ROWS_READ 200
 /* Memory that a row takes in a decoded cell, about. */
 #define DECODED_BYTES_PER_ROW 5
+/* Finding the rows of one slot among the customers of a cell, per row found. */
+#define GATHER_SHARE 0.2
 /* Trying a condition on a group or an instance, in operators. */
 #define TEST_OPERATORS 10
 
@@ -92,4 +94,34 @@ plan_cost_scan(PlannerInfo *root, RelOptInfo *rel, Path *path, const PlanEstimat
 	if (clauses->instance)
 		path->startup_cost += cpu_operator_cost * TEST_OPERATORS * e->tests;
 	path->total_cost = path->startup_cost + run / processes + path->pathtarget->cost.per_tuple * path->rows;
+}
+
+void
+plan_cost_ordered_scan(PlannerInfo *root, RelOptInfo *rel, Path *path, const PlanEstimate *e,
+					   const PlanClauses *clauses, List *rinfos, uint32 columns, bool counted, double instances)
+{
+	double rows = e->instance_rows * instances / Max(e->instances, 1);
+	double visits = instances * Max(e->cells / Max(e->groups, 1), 1);
+	double sorted = Max(e->instances, 2);
+	QualCost qual;
+	Cost run = 0;
+
+	cost_qual_eval(&qual, rinfos, root);
+	if (!counted)
+		run = cpu_tuple_cost * CELL_ROWS * visits;
+	if (clauses->identity)
+		run = cost_of_lookups(root, rel, e, clauses->identity, &rows) * Max(visits / Max(e->cells, 1), 1);
+	else if (!counted)
+	{
+		run += cpu_tuple_cost * GATHER_SHARE * rows;
+		/* A cell that is not kept is decoded for each of its instances. */
+		run += cpu_tuple_cost * DECODE_SHARE * decoded_rows(rel, e) *
+			   (are_kept(rel, e) ? Min(visits / Max(e->cells, 1), 1) : visits / Max(e->cells, 1));
+	}
+	run += rows * (cpu_tuple_cost * (ROW_SHARE + MEASURE_SHARE * measures_in(columns)) + qual.per_tuple);
+	path->startup_cost = qual.startup + path->pathtarget->cost.startup;
+	path->startup_cost += 2 * cpu_operator_cost * sorted * (TEST_OPERATORS / 2 + log2(sorted));
+	if (clauses->instance)
+		path->startup_cost += cpu_operator_cost * TEST_OPERATORS * e->tests;
+	path->total_cost = path->startup_cost + run + path->pathtarget->cost.per_tuple * path->rows;
 }

@@ -19,4 +19,9 @@ extern double plan_processes(int workers);
 extern void plan_cost_scan(PlannerInfo *root, RelOptInfo *rel, Path *path, const PlanEstimate *e,
 						   const PlanClauses *clauses, List *rinfos, uint32 columns, double processes);
 
+/* The same for a scan that reads so many of the instances, one after the other, all of which it sorts before. */
+extern void plan_cost_ordered_scan(PlannerInfo *root, RelOptInfo *rel, Path *path, const PlanEstimate *e,
+								   const PlanClauses *clauses, List *rinfos, uint32 columns, bool counted,
+								   double instances);
+
 #endif /* CSEG_PLAN_COSTS_H */

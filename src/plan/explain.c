@@ -19,6 +19,30 @@ explain_clauses(const char *label, List *clauses, List *deparse_context, Explain
 }
 
 void
+explain_order(const PlanOrderState *order, List *exprs, List *deparse_context, ExplainState *es)
+{
+	bool useprefix = list_length(es->rtable) > 1 || es->verbose;
+	const char *stop = plan_order_stop_text(order);
+	List *keys = NIL;
+	List *partition = NIL;
+
+	for (int i = 0; i < list_length(exprs); i++)
+	{
+		char *key = deparse_expression(list_nth(exprs, i), deparse_context, useprefix, false);
+
+		if (i < plan_order_partition_keys(order))
+			partition = lappend(partition, key);
+		keys = lappend(keys, plan_order_is_descending(order, i) ? psprintf("%s DESC", key) : key);
+	}
+	if (keys)
+		ExplainPropertyList("Instance Order", keys, es);
+	if (stop && partition)
+		ExplainPropertyList("Partition Key", partition, es);
+	if (stop)
+		ExplainPropertyText("Read Until", stop, es);
+}
+
+void
 explain_columns(Relation rel, const AmColumnMap *map, uint32 columns, ExplainState *es)
 {
 	List *names = NIL;

@@ -4,6 +4,8 @@
  */
 #include "plan/plan.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -35,9 +37,10 @@ typedef struct Table
 
 /* ---- paths ------------------------------------------------------------------------------------------------------- */
 
-/* The columns that the plan's nodes above need, and the clauses. Physical target lists may name more. */
+/* The columns that the plan's nodes above need, and the clauses. Physical target lists may name more. *addresses: rows
+ * are asked for what is theirs alone beside columns. */
 static uint32
-columns_needed(RelOptInfo *rel, List *rinfos, const AmColumnMap *map)
+columns_needed(RelOptInfo *rel, List *rinfos, const AmColumnMap *map, bool *addresses)
 {
 	Bitmapset *attnos = NULL;
 	uint32 columns = 0;
@@ -47,10 +50,12 @@ columns_needed(RelOptInfo *rel, List *rinfos, const AmColumnMap *map)
 	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &attnos);
 	foreach (lc, rinfos)
 		pull_varattnos((Node *) lfirst_node(RestrictInfo, lc)->clause, rel->relid, &attnos);
+	*addresses = false;
 	while ((x = bms_next_member(attnos, x)) >= 0)
 	{
 		AttrNumber attno = (AttrNumber) (x + FirstLowInvalidHeapAttributeNumber);
 
+		*addresses |= attno < 0 && attno != TableOidAttributeNumber;
 		if (attno == 0)
 			return PLAN_ALL_COLUMNS;
 		if (attno > 0 && attno <= map->natts && map->column[attno - 1] != COL_DROPPED)
@@ -66,27 +71,86 @@ all_clauses(const RelOptInfo *rel, const ParamPathInfo *param)
 }
 
 static CustomPath *
-scan_path(const Table *t, const PlanClauses *clauses, ParamPathInfo *param, const PlanEstimate *e, int workers)
+new_path(const Table *t)
 {
 	CustomPath *path = makeNode(CustomPath);
-	List *decided = plan_decided_clauses(clauses, t->rel, t->map);
-	List *filter = list_difference_ptr(all_clauses(t->rel, param), decided);
-	uint32 columns = columns_needed(t->rel, filter, t->map);
-	double processes = plan_processes(workers);
 
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = t->rel;
 	path->path.pathtarget = t->rel->reltarget;
-	path->path.param_info = param;
 	path->path.parallel_safe = t->rel->consider_parallel;
+	path->methods = &plan_scan_path_methods;
+	return path;
+}
+
+static CustomPath *
+scan_path(const Table *t, const PlanClauses *clauses, ParamPathInfo *param, const PlanEstimate *e, int workers)
+{
+	CustomPath *path = new_path(t);
+	List *decided = plan_decided_clauses(clauses, t->rel, t->map);
+	List *filter = list_difference_ptr(all_clauses(t->rel, param), decided);
+	bool addresses;
+	uint32 columns = columns_needed(t->rel, filter, t->map, &addresses);
+	double processes = plan_processes(workers);
+
+	path->path.param_info = param;
 	path->path.parallel_aware = workers > 0;
 	path->path.parallel_workers = workers;
 	path->path.rows = clamp_row_est((param ? param->ppi_rows : t->rel->rows) / processes);
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION | CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
-	path->custom_private = plan_scan_private(clauses, decided, columns);
-	path->methods = &plan_scan_path_methods;
+	path->custom_private = plan_scan_private(clauses, decided, columns, false, NULL);
 	plan_cost_scan(t->root, t->rel, &path->path, e, clauses, filter, columns, processes);
 	return path;
+}
+
+/* Rows, and instances that are read for them, of a scan that stops in each partition. */
+static double
+rows_until_stop(const Table *t, const PlanOrder *order, const PlanEstimate *e, double *instances)
+{
+	double per_instance = t->rel->rows / Max(e->instances, 1);
+	double partitions = plan_partitions(t->root, order, e);
+	double wanted = partitions * order->limit;
+
+	if (order->stop != STOP_AT_GROUPS)
+		wanted = partitions * Max(ceil(order->limit / Max(per_instance, 1e-6)), 1);
+	*instances = Min(wanted, Max(e->instances, 1));
+	if (order->stop == STOP_AT_ROWS)
+		return Min(partitions * order->limit, t->rel->rows);
+	return Min(*instances * per_instance, t->rel->rows);
+}
+
+static void
+add_ordered_path(const Table *t, const PlanClauses *clauses, const PlanEstimate *e, const PlanOrder *order)
+{
+	CustomPath *path = new_path(t);
+	List *decided = plan_decided_clauses(clauses, t->rel, t->map);
+	List *filter = list_difference_ptr(t->rel->baserestrictinfo, decided);
+	double instances = Max(e->instances, 1);
+	bool addresses;
+	uint32 columns = columns_needed(t->rel, filter, t->map, &addresses);
+	bool counted = !addresses && (columns & ~PLAN_DIMENSIONS) == 0 && clauses->identity == NIL;
+
+	path->path.pathkeys = order->pathkeys;
+	path->path.rows = t->rel->rows;
+	if (order->stop != STOP_NEVER)
+		path->path.rows = clamp_row_est(rows_until_stop(t, order, e, &instances));
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->custom_private = plan_scan_private(clauses, decided, columns, counted, order);
+	plan_cost_ordered_scan(t->root, t->rel, &path->path, e, clauses, filter, columns, counted, instances);
+	add_path(t->rel, (Path *) path);
+}
+
+/* What a query orders by at first, instances may be read in the order of; and perhaps only the first of them. */
+static void
+add_ordered_paths(const Table *t, const PlanClauses *clauses, const PlanEstimate *e)
+{
+	PlanOrder order;
+
+	/* Without any key, too, rows that are but counted need no cells, and the first of all rows may be enough. */
+	if (plan_find_order(t->root, t->rel, t->map, &order))
+		add_ordered_path(t, clauses, e, &order);
+	if (plan_find_stop(t->root, t->rel, &order))
+		add_ordered_path(t, clauses, e, &order);
 }
 
 /* As many as a plain table of the rows that are read would get, but not more than there are cells to share. */
@@ -260,6 +324,8 @@ add_paths(const Table *t)
 	if (param)
 		plan_sort_clauses(param->ppi_clauses, rel, t->map, true, &clauses);
 	add_path(rel, (Path *) scan_path(t, &clauses, param, &e, 0));
+	if (param == NULL)
+		add_ordered_paths(t, &clauses, &e);
 	workers = rel->consider_parallel && bms_is_empty(rel->lateral_relids) ? parallel_workers(t, &e) : 0;
 	if (workers > 0)
 		add_partial_path(rel, (Path *) scan_path(t, &clauses, NULL, &e, workers));

@@ -48,6 +48,10 @@ typedef struct SegmentScanState
 	PlanKeys *instances;
 	PlanKeys *identities;
 	ExprState *recheck;
+	List *order_exprs;
+	PlanOrderState *order; /* or NULL */
+	bool ordered;          /* since instances were chosen last */
+	bool counted;
 	Bitmapset *instance_params; /* parameters that clauses about instances depend on */
 	bool filtered;
 	bool new_instances; /* such a parameter has changed since the filter was set */
@@ -76,9 +80,11 @@ static const CustomScanMethods scan_methods = {
 };
 
 List *
-plan_scan_private(const PlanClauses *clauses, List *decided, uint32 columns)
+plan_scan_private(const PlanClauses *clauses, List *decided, uint32 columns, bool counted, const PlanOrder *order)
 {
-	return list_make4(clauses->instance, clauses->identity, decided, makeInteger((int) columns));
+	List *private = list_make4(clauses->instance, clauses->identity, decided, list_make2_int((int) columns, counted));
+
+	return order ? lappend(lappend(private, order->exprs), plan_order_private(order)) : private;
 }
 
 static Plan *
@@ -93,8 +99,14 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 		extract_actual_clauses(list_difference_ptr(clauses, lthird(best_path->custom_private)), false);
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = best_path->flags;
-	scan->custom_private = list_make2(makeInteger(list_length(instance)), lfourth(best_path->custom_private));
+	scan->custom_private =
+		list_make2(list_make2_int(list_length(instance), list_length(identity)), lfourth(best_path->custom_private));
 	scan->custom_exprs = list_concat(instance, identity);
+	if (list_length(best_path->custom_private) > 4)
+	{
+		scan->custom_exprs = list_concat(scan->custom_exprs, list_nth(best_path->custom_private, 4));
+		scan->custom_private = lappend(scan->custom_private, list_nth(best_path->custom_private, 5));
+	}
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
@@ -153,13 +165,17 @@ init_clauses(SegmentScanState *state, CustomScan *cscan, EState *estate)
 	PlanState *ps = &state->css.ss.ps;
 	Relation rel = state->css.ss.ss_currentRelation;
 	Index varno = cscan->scan.scanrelid;
-	int n = intVal(linitial(cscan->custom_private));
+	int n = linitial_int(linitial(cscan->custom_private));
+	int n_clauses = n + lsecond_int(linitial(cscan->custom_private));
 	const int16 *attno = state->map->attno;
+	List *clauses = list_copy_head(cscan->custom_exprs, n_clauses);
 
-	state->columns = (uint32) intVal(lsecond(cscan->custom_private));
-	state->instance_clauses = list_copy_head(cscan->custom_exprs, n);
-	state->identity_clauses = list_copy_tail(cscan->custom_exprs, n);
-	state->recheck = ExecInitQual(cscan->custom_exprs, ps);
+	state->columns = (uint32) linitial_int(lsecond(cscan->custom_private));
+	state->counted = lsecond_int(lsecond(cscan->custom_private)) != 0;
+	state->order_exprs = list_copy_tail(cscan->custom_exprs, n_clauses);
+	state->instance_clauses = list_copy_head(clauses, n);
+	state->identity_clauses = list_copy_tail(clauses, n);
+	state->recheck = ExecInitQual(clauses, ps);
 	state->instance_params = pull_paramids((Expr *) state->instance_clauses);
 	state->pruner =
 		plan_pruner_new(state->instance_clauses, varno, state->map, ps,
@@ -173,12 +189,16 @@ static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
 	SegmentScanState *state = (SegmentScanState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	Relation rel = node->ss.ss_currentRelation;
 
 	/* Before 16 a custom scan's slot is virtual: take one that the access method can fill as it is asked. */
 	compat_use_table_slot(node, rel, estate);
 	state->map = am_copy_relation_map(rel);
-	init_clauses(state, (CustomScan *) node->ss.ps.plan, estate);
+	init_clauses(state, cscan, estate);
+	if (list_length(cscan->custom_private) > 2)
+		state->order = plan_order_begin(lthird(cscan->custom_private), state->order_exprs, state->map, &node->ss.ps,
+										ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &am_slot_ops));
 	state->filter_cxt =
 		AllocSetContextCreate(estate->es_query_cxt, "customer_segmentation filter values", ALLOCSET_SMALL_SIZES);
 }
@@ -216,6 +236,11 @@ set_filter(SegmentScanState *state)
 	filter.same_instances = !state->new_instances;
 	MemoryContextSwitchTo(old);
 	am_scan_set_filter(state->scan, &filter);
+	if (state->order && filter.same_instances && state->ordered)
+		plan_order_restart(state->order, state->scan, state->counted);
+	else if (state->order)
+		plan_order_start(state->order, state->scan, state->counted);
+	state->ordered = true;
 	state->filtered = true;
 	state->new_instances = false;
 }
@@ -229,6 +254,8 @@ start_scan(SegmentScanState *state, ParallelTableScanDesc shared)
 						 : table_beginscan(rel, state->css.ss.ps.state->es_snapshot, 0, NULL);
 	am_scan_set_columns(state->scan, state->columns);
 	am_scan_count_into(state->scan, &state->stats);
+	if (state->order)
+		am_scan_in_order(state->scan);
 }
 
 static TupleTableSlot *
@@ -258,7 +285,12 @@ recheck_row(ScanState *node, TupleTableSlot *slot)
 static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
-	return ExecScan(&node->ss, next_row, recheck_row);
+	SegmentScanState *state = (SegmentScanState *) node;
+	TupleTableSlot *slot = ExecScan(&node->ss, next_row, recheck_row);
+
+	if (state->order && !TupIsNull(slot) && node->ss.ps.state->es_epq_active == NULL)
+		plan_order_passed(state->order, state->scan);
+	return slot;
 }
 
 static void
@@ -368,6 +400,8 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 
 	explain_clauses("Instance Cond", state->instance_clauses, context, es);
 	explain_clauses("Customer Cond", state->identity_clauses, context, es);
+	if (state->order)
+		explain_order(state->order, state->order_exprs, context, es);
 	explain_columns(node->ss.ss_currentRelation, state->map, state->columns, es);
 	if (es->analyze)
 		explain_stats(&state->stats, es);
