@@ -183,9 +183,10 @@ typedef struct AmReader
 extern AmReader *am_reader_acquire(Relation rel, Snapshot snapshot);
 extern AmReader *am_reader_fresh(Relation rel, Snapshot snapshot); /* not cached */
 extern void am_reader_release(AmReader *reader);
-/* Groups, instances and cells with the totals of every instance, as a snapshot sees them, without their bodies. Held
- * until cxt is reset, and not to be changed. Cheap where nobody has changed the table: a look at each page's LSN. Rows
- * that this transaction has buffered are not in it: am_flush_before_read writes them. */
+/* Groups, instances and cells with the rows of every instance, as a snapshot sees them, without their bodies; where
+ * there are few instances with their totals, too. Held until cxt is reset, and not to be changed. Cheap where nobody
+ * has changed the table: a look at each page's LSN. Rows that this transaction has buffered are not in it:
+ * am_flush_before_read writes them. */
 extern StoreView *am_metadata(Relation rel, Snapshot snapshot, MemoryContext cxt);
 extern AmReader *am_reader_newest(Relation rel, CommandId cid, MemoryContext parent); /* not cached */
 extern void am_reader_free(AmReader *reader);
@@ -212,7 +213,7 @@ extern TransactionId am_cell_xmin(const StoreCell *cell);
 /* Metadata as of a moment ago: for estimates. */
 typedef struct AmSummary
 {
-	StoreView *view; /* with totals */
+	StoreView *view; /* as am_metadata gives it */
 	double rows;
 	double customers;   /* identities in the dictionary */
 	double instances;   /* with rows; of one id in several slots each counts */

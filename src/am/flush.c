@@ -524,7 +524,7 @@ may_empty_an_instance(Flush *f)
 		FlushGroup *group = &f->groups[g];
 
 		for (int s = 0; group->sg && s < CSEG_SLOTS; s++)
-			if (group->wg->refs[s] && group->sg->instance[s] && group->sg->instance[s]->totals.rows <= taken)
+			if (group->wg->refs[s] && group->sg->instance[s] && group->sg->instance[s]->rows <= taken)
 				return true;
 	}
 	return false;
@@ -537,7 +537,7 @@ find_emptied(Flush *f)
 	uint32 n = cseg_batch_cells(f->buf->batch);
 	DeltaTotals *change = palloc0(sizeof(DeltaTotals));
 
-	store_view_totals(f->rel, f->newest->view);
+	store_view_rows(f->rel, f->newest->view);
 	if (!may_empty_an_instance(f))
 		n = 0;
 	for (uint32 i = 0; i < n; i++)
@@ -560,7 +560,7 @@ find_emptied(Flush *f)
 
 		for (int s = 0; group->sg && s < CSEG_SLOTS; s++)
 			if (group->sg->instance[s] && group->row_change[s] <= 0 &&
-				group->sg->instance[s]->totals.rows + group->row_change[s] == 0)
+				group->sg->instance[s]->rows + group->row_change[s] == 0)
 				group->emptied |= UINT64CONST(1) << s;
 	}
 	pfree(change);
@@ -731,7 +731,7 @@ flush_instance(Flush *f, FlushGroup *group, int slot)
 			add_instance(f, group, slot, &group->wg->refs[slot]->dims, &group->acc[slot]);
 		return;
 	}
-	totals = inst->stored;
+	store_stored_totals(f->rel, inst, &totals);
 	cseg_totals_add(&totals, &group->acc[slot]);
 	f->deletes = lappend(f->deletes, inst->rec);
 	if (totals.rows == 0 && !deltas_mention(group, slot, f))

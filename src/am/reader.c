@@ -146,8 +146,9 @@ cache_put(AmReader *reader)
 	reader->cacheable = true;
 }
 
-AmReader *
-am_reader_acquire(Relation rel, Snapshot snapshot)
+/* Without its dictionary, if nobody needed that before. */
+static AmReader *
+acquire(Relation rel, Snapshot snapshot)
 {
 	bool shared = IsMVCCSnapshot(snapshot) && snapshot->snapshot_type == SNAPSHOT_MVCC;
 	uint64 key = 0;
@@ -170,9 +171,18 @@ am_reader_acquire(Relation rel, Snapshot snapshot)
 	reader->key2 = key2;
 	reader->refcount = 1;
 	reader->view = store_view_acquire(rel, snapshot, reader->cxt);
-	take_dictionary(reader, rel);
 	if (shared)
 		cache_put(reader);
+	return reader;
+}
+
+AmReader *
+am_reader_acquire(Relation rel, Snapshot snapshot)
+{
+	AmReader *reader = acquire(rel, snapshot);
+
+	if (reader->dict == NULL)
+		take_dictionary(reader, rel);
 	return reader;
 }
 
@@ -188,13 +198,19 @@ am_reader_fresh(Relation rel, Snapshot snapshot)
 	return reader;
 }
 
+/* Totals take five times the memory of all else that is known of an instance. */
+#define MANY_INSTANCES 8192
+
 StoreView *
 am_metadata(Relation rel, Snapshot snapshot, MemoryContext cxt)
 {
-	AmReader *reader = am_reader_acquire(rel, snapshot);
+	AmReader *reader = acquire(rel, snapshot);
 	StoreView *view = reader->view;
 
-	store_view_totals(rel, view);
+	if (view->n_instances <= MANY_INSTANCES)
+		store_view_totals(rel, view);
+	else
+		store_view_rows(rel, view);
 	store_view_hold(view, cxt);
 	am_reader_release(reader);
 	return view;

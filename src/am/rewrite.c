@@ -369,9 +369,9 @@ regroup(Rewrite *rw)
 	StoreInstance **instances = palloc(sizeof(StoreInstance *) * Max(view->n_instances, 1));
 	int n = 0;
 
-	store_view_totals(rw->rel, view);
+	store_view_rows(rw->rel, view);
 	for (int i = 0; i < view->n_instances; i++)
-		if (view->instances[i]->totals.rows > 0)
+		if (view->instances[i]->rows > 0)
 			instances[n++] = view->instances[i];
 	qsort(instances, n, sizeof(StoreInstance *), by_group_and_time);
 	for (int from = 0, to; from < n; from = to)

@@ -408,7 +408,7 @@ count_instance(AmScan *scan)
 	if (++scan->order_cell > 0)
 		return false;
 	scan->inst = scan->order[scan->order_at];
-	scan->rows.n = (uint32) scan->inst->totals.rows;
+	scan->rows.n = (uint32) scan->inst->rows;
 	return scan->rows.n > 0;
 }
 
@@ -923,7 +923,7 @@ slots_with_rows(const StoreGroup *group, uint64 slots)
 	uint64 with_rows = 0;
 
 	for (int s = next_slot(slots, -1); s >= 0; s = next_slot(slots, s))
-		if (group->instance[s]->totals.rows > 0)
+		if (group->instance[s]->rows > 0)
 			with_rows |= UINT64CONST(1) << s;
 	return with_rows;
 }
@@ -1077,7 +1077,7 @@ am_scan_chosen(TableScanDesc sscan, int *n)
 	StoreInstance **chosen = palloc_extended(sizeof(StoreInstance *) * Max(view->n_instances, 1), MCXT_ALLOC_HUGE);
 
 	*n = 0;
-	store_view_totals(scan->base.rs_rd, view);
+	store_view_rows(scan->base.rs_rd, view);
 	for (int g = 0; g < view->n_groups && scan->by_group; g++)
 	{
 		uint64 slots = slots_with_rows(view->groups[g], scan->by_group[g]);
@@ -1190,7 +1190,7 @@ choose_sample(AmScan *scan)
 	int step = Max((view->n_cells + ANALYZE_MAX_CELLS - 1) / ANALYZE_MAX_CELLS, 1);
 	double keep;
 
-	store_view_totals(scan->base.rs_rd, view);
+	store_view_rows(scan->base.rs_rd, view);
 	keep = view->rows > ANALYZE_MAX_ROWS ? ANALYZE_MAX_ROWS / (double) view->rows : 1.0;
 	scan->decoded = MemoryContextAllocZero(scan->cxt, sizeof(bool) * Max(view->n_cells, 1));
 	scan->group_keep = MemoryContextAlloc(scan->cxt, sizeof(double) * Max(view->n_groups, 1));

@@ -7,6 +7,8 @@
  */
 #include "am/am.h"
 
+#include "common/hashfn.h"
+#include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -64,38 +66,47 @@ am_summary_init(void)
 
 /* ---- counting ---------------------------------------------------------------------------------------------------- */
 
+/* Values that are not NULL, each once: 32 bits of a hash for texts, since about right is enough. */
 typedef struct Values
 {
-	uint64 *hash; /* of each that is not NULL; 32 bits of a hash for texts: about right is enough */
-	int n;
+	uint64 *slots; /* by hash, open addressing; 0: free */
+	uint32 mask;
+	bool zero; /* the value 0 is there */
+	double n;
 	double null_rows;
 } Values;
 
-static int
-by_hash(const void *a, const void *b)
+static void
+start_values(Values *values, int most)
 {
-	uint64 x = *(const uint64 *) a;
-	uint64 y = *(const uint64 *) b;
+	uint32 size = pg_nextpower2_32((uint32) Max(most, 8)) * 2;
 
-	return x < y ? -1 : x > y;
+	values->mask = size - 1;
+	values->slots = palloc_extended(sizeof(uint64) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
-static double
-count_distinct(Values *values)
+static void
+add_value(Values *values, uint64 value)
 {
-	double n = 0;
+	uint32 at = (uint32) (murmurhash32((uint32) (value ^ value >> 32))) & values->mask;
 
-	qsort(values->hash, values->n, sizeof(uint64), by_hash);
-	for (int i = 0; i < values->n; i++)
-		n += i == 0 || values->hash[i] != values->hash[i - 1];
-	return n;
+	if (value == 0)
+	{
+		values->n += !values->zero;
+		values->zero = true;
+		return;
+	}
+	while (values->slots[at] != 0 && values->slots[at] != value)
+		at = (at + 1) & values->mask;
+	values->n += values->slots[at] == 0;
+	values->slots[at] = value;
 }
 
 static void
 add_text(Values *values, const text *t, double rows)
 {
 	if (t)
-		values->hash[values->n++] = store_text_hash(t);
+		add_value(values, store_text_hash(t));
 	else
 		values->null_rows += rows;
 }
@@ -104,7 +115,7 @@ static void
 add_date(Values *values, Timestamp t, bool present, double rows)
 {
 	if (present)
-		values->hash[values->n++] = (uint64) t;
+		add_value(values, (uint64) t);
 	else
 		values->null_rows += rows;
 }
@@ -128,11 +139,11 @@ add_instances(Entry *e, Values values[AM_COLUMNS], int g)
 	{
 		const StoreInstance *inst = group->instance[s];
 
-		if (inst == NULL || inst->totals.rows <= 0)
+		if (inst == NULL || inst->rows <= 0)
 			continue;
 		add_text(&values[COL_INSTANCE_ID], inst->dims.segment_instance_id, 0);
 		add_date(&values[COL_INSTANCE_DATE], inst->dims.instance_created_date, true, 0);
-		e->summary.group_rows[g] += (double) inst->totals.rows;
+		e->summary.group_rows[g] += (double) inst->rows;
 		e->summary.instances++;
 	}
 }
@@ -160,7 +171,7 @@ sum_up(Entry *e)
 	Values values[AM_COLUMNS] = {0};
 
 	for (int c = 0; c < AM_COLUMNS; c++)
-		values[c].hash = palloc_extended(sizeof(uint64) * Max(view->n_instances + view->n_groups, 1), MCXT_ALLOC_HUGE);
+		start_values(&values[c], c == COL_INSTANCE_ID || c == COL_INSTANCE_DATE ? view->n_instances : view->n_groups);
 	e->summary.rows = (double) view->rows;
 	e->summary.cell_bytes = cell_bytes(view);
 	e->summary.group_rows = palloc0(sizeof(double) * Max(view->n_groups, 1));
@@ -172,9 +183,9 @@ sum_up(Entry *e)
 	}
 	for (int c = 0; c < AM_COLUMNS; c++)
 	{
-		e->summary.distinct[c] = count_distinct(&values[c]);
+		e->summary.distinct[c] = values[c].n;
 		e->summary.null_fraction[c] = view->rows > 0 ? values[c].null_rows / (double) view->rows : 0;
-		pfree(values[c].hash);
+		pfree(values[c].slots);
 	}
 	for (int i = 0; i < view->n_dict; i++)
 		e->summary.customers += view->dict[i]->b;

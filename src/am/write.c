@@ -392,14 +392,14 @@ lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims 
 		ListCell *lc;
 
 		locks = wr->locks_version;
-		store_view_totals(rel, view);
+		store_view_rows(rel, view);
 		free = palloc(sizeof(StoreFreeSlots) * Max(view->n_instances, 1));
 		*n = 0;
 		for (int k = 0; k < view->n_instances; k++)
 		{
 			StoreInstance *inst = view->instances[k];
 
-			if (inst->totals.rows != 0 || !store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id) ||
+			if (inst->rows != 0 || !store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id) ||
 				store_text_equal(inst->group->dims.segment_id, g->segment_id))
 				continue;
 			free[(*n)++] = (StoreFreeSlots){inst->group->group_no, inst->slot};
@@ -507,8 +507,8 @@ find_in_newest(Relation rel, WriteBuffer *buf, StoreView *view, const StoreGroup
 				store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id))
 			{
 				check_instance_seen(rel, inst);
-				store_view_totals(rel, view);
-				*has_rows = inst->totals.rows != 0;
+				store_view_rows(rel, view);
+				*has_rows = inst->rows != 0;
 				return write_existing_instance(buf, inst);
 			}
 		}

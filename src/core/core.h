@@ -115,6 +115,8 @@ bool cseg_totals_consistent(const CsegTotals *stored, const CsegTotals *actual);
 /* Serialized form, little-endian and compact: at most CSEG_TOTALS_MAX_BYTES. encode returns the length written. */
 #define CSEG_TOTALS_MAX_BYTES 400
 size_t cseg_totals_encode(const CsegTotals *t, uint8_t *dst);
+/* The rows alone. */
+CsegCode cseg_totals_decode_rows(int64_t *rows, const uint8_t *bytes, size_t len, CsegError *err);
 CsegCode cseg_totals_decode(CsegTotals *t, const uint8_t *bytes, size_t len, size_t *used, CsegError *err);
 
 /* ---- a checksum for records and blobs -------------------------------------------------------------------- */

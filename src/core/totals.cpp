@@ -303,6 +303,13 @@ size_t cseg_totals_encode(const CsegTotals *t, uint8_t *dst) {
 	return static_cast<size_t>(w.at - dst);
 }
 
+CsegCode cseg_totals_decode_rows(int64_t *rows, const uint8_t *bytes, size_t len, CsegError *err) {
+	return guard(err, [&] {
+		Reader r(bytes, len);
+		*rows = r.svarint();
+	});
+}
+
 CsegCode cseg_totals_decode(CsegTotals *t, const uint8_t *bytes, size_t len, size_t *used, CsegError *err) {
 	return guard(err, [&] {
 		Reader r(bytes, len);

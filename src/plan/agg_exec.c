@@ -1053,7 +1053,7 @@ visit_totals(AggregateState *state, GroupRun *run, StoreGroup *group)
 	for (uint64 rest = run->wanted; rest != 0; rest &= rest - 1)
 	{
 		int slot = pg_rightmost_one_pos64(rest);
-		const CsegTotals *totals = &group->instance[slot]->totals;
+		const CsegTotals *totals = group->instance[slot]->totals;
 
 		if (!totals_suffice(state, totals))
 		{
@@ -1116,7 +1116,7 @@ choose_slots(AggregateState *state, int g, uint64 slots)
 		int slot = pg_rightmost_one_pos64(rest);
 		uint64 bit = UINT64CONST(1) << slot;
 
-		if (group->instance[slot]->totals.rows == 0 || (state->runs[g] && (state->runs[g]->wanted & bit)))
+		if (group->instance[slot]->rows == 0 || (state->runs[g] && (state->runs[g]->wanted & bit)))
 			continue;
 		if (state->group_qual || state->instance_qual || state->n_leaves > 0)
 		{

@@ -104,12 +104,12 @@ typedef struct Trial
 static void
 count_instance(Trial *trial, const StoreInstance *inst, double weight)
 {
-	if (inst == NULL || inst->totals.rows <= 0 || !plan_prune_instance_passes(trial->exact, inst))
+	if (inst == NULL || inst->rows <= 0 || !plan_prune_instance_passes(trial->exact, inst))
 		return;
-	trial->out->rows += weight * (double) inst->totals.rows;
+	trial->out->rows += weight * (double) inst->rows;
 	if (!plan_prune_instance_passes(trial->pruning, inst))
 		return;
-	trial->out->instance_rows += weight * (double) inst->totals.rows;
+	trial->out->instance_rows += weight * (double) inst->rows;
 	trial->out->instances += weight;
 }
 

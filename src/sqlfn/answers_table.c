@@ -25,7 +25,7 @@ answers_open(AnswerTable *table, Oid relid, uint32 columns)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	am_flush_before_read(table->rel, GetActiveSnapshot());
 	table->reader = am_reader_acquire(table->rel, GetActiveSnapshot());
-	store_view_totals(table->rel, table->reader->view);
+	store_view_rows(table->rel, table->reader->view);
 }
 
 void
@@ -78,7 +78,7 @@ static bool
 has_rows(const StoreGroup *group)
 {
 	for (int s = 0; s < CSEG_SLOTS; s++)
-		if (group->instance[s] && group->instance[s]->totals.rows > 0)
+		if (group->instance[s] && group->instance[s]->rows > 0)
 			return true;
 	return false;
 }
@@ -145,7 +145,7 @@ collect(StoreGroup *const *groups, int n_groups, const text *id, StoreInstance *
 		{
 			StoreInstance *inst = groups[g]->instance[s];
 
-			if (inst && inst->totals.rows > 0 && (id == NULL || store_text_equal(inst->dims.segment_instance_id, id)))
+			if (inst && inst->rows > 0 && (id == NULL || store_text_equal(inst->dims.segment_instance_id, id)))
 				found[n++] = inst;
 		}
 	}
@@ -189,7 +189,7 @@ answers_instance(const AnswerTable *table, const text *id)
 		most++;
 	parts = palloc(sizeof(StoreInstance *) * Max(most, 1));
 	for (int at = -1; (part = store_find_instance(view, id, &at)) != NULL;)
-		if (part->totals.rows > 0)
+		if (part->rows > 0)
 			parts[n++] = part;
 	if (n == 0)
 		ereport(ERROR,

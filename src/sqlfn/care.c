@@ -238,11 +238,11 @@ check_cell(Verify *v)
 static void
 check_instance(Verify *v, StoreInstance *inst, const CsegTotals *actual)
 {
-	if (cseg_totals_consistent(&inst->totals, actual))
+	if (cseg_totals_consistent(inst->totals, actual))
 		return;
-	report(v, psprintf("totals of instance \"%s\" do not agree with its cells: %lld rows stored, %lld counted",
-					   text_to_cstring(inst->dims.segment_instance_id), (long long) inst->totals.rows,
-					   (long long) actual->rows));
+	report(v,
+		   psprintf("totals of instance \"%s\" do not agree with its cells: %lld rows stored, %lld counted",
+					text_to_cstring(inst->dims.segment_instance_id), (long long) inst->rows, (long long) actual->rows));
 }
 
 static void

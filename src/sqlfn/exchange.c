@@ -76,7 +76,7 @@ put_instances(StringInfo out, const AmRepack *repack)
 
 		put_number(out, (uint64) inst->dims.instance_created_date, 8);
 		put_text(out, inst->dims.segment_instance_id);
-		put_number(out, (uint64) inst->totals.rows, 8);
+		put_number(out, (uint64) inst->rows, 8);
 	}
 }
 
@@ -120,7 +120,7 @@ live_instances(const StoreGroup *group, StoreInstance *instances[CSEG_SLOTS])
 	int n = 0;
 
 	for (int s = 0; s < CSEG_SLOTS; s++)
-		if (group->instance[s] && group->instance[s]->totals.rows > 0)
+		if (group->instance[s] && group->instance[s]->rows > 0)
 			instances[n++] = group->instance[s];
 	return n;
 }
@@ -180,7 +180,7 @@ customer_segmentation_export_instances(PG_FUNCTION_ARGS)
 	rel = sqlfn_open(PG_GETARG_OID(0), AccessShareLock);
 	am_flush_before_read(rel, GetActiveSnapshot());
 	reader = am_reader_acquire(rel, GetActiveSnapshot());
-	store_view_totals(rel, reader->view);
+	store_view_rows(rel, reader->view);
 	numbering = am_numbering_new(rel, reader);
 	work = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation export", ALLOCSET_DEFAULT_SIZES);
 	for (int g = 0; g < reader->view->n_groups; g++)

@@ -37,7 +37,7 @@ newest_of(const AnswerSegment *segment)
 		{
 			const StoreInstance *inst = segment->groups[g]->instance[s];
 
-			if (inst && inst->totals.rows > 0 && is_newer(inst, newest))
+			if (inst && inst->rows > 0 && is_newer(inst, newest))
 				newest = inst;
 		}
 	}

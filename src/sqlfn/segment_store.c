@@ -300,7 +300,7 @@ list_stored(const Segment *segment, Relation rel, MemoryContext memory, int *n)
 	AmReader *reader = am_reader_acquire(rel, GetActiveSnapshot());
 	StoredInstance *list;
 
-	store_view_totals(rel, reader->view);
+	store_view_rows(rel, reader->view);
 	MemoryContextSwitchTo(memory);
 	list = palloc0(sizeof(StoredInstance) * Max(reader->view->n_instances, 1));
 	*n = 0;
@@ -308,14 +308,13 @@ list_stored(const Segment *segment, Relation rel, MemoryContext memory, int *n)
 	{
 		const StoreInstance *instance = reader->view->instances[i];
 
-		if (instance->totals.rows == 0 ||
-			(segment_id && !store_text_equal(instance->group->dims.segment_id, segment_id)))
+		if (instance->rows == 0 || (segment_id && !store_text_equal(instance->group->dims.segment_id, segment_id)))
 			continue;
 		list[(*n)++] = (StoredInstance){
 			.instance_id = text_to_cstring(instance->dims.segment_instance_id),
 			.segment_id = text_to_cstring(instance->group->dims.segment_id),
 			.created = instance->dims.instance_created_date,
-			.rows = (int64) instance->totals.rows,
+			.rows = (int64) instance->rows,
 		};
 	}
 	am_reader_release(reader);

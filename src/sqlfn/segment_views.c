@@ -257,7 +257,7 @@ put_instance(ReturnSetInfo *rsinfo, Relation rel, const StoreInstance *instance,
 	nulls[INST_SEGMENT_DATE] = !group->has_segment_created;
 	values[INST_SEGMENT_DATE] = TimestampGetDatum(group->segment_created_date);
 	for (int m = 0; m < CSEG_MEASURES; m++)
-		known &= sum_of_totals(&instance->totals, m, &values[INST_CUSTOMERS + m], &nulls[INST_CUSTOMERS + m]);
+		known &= sum_of_totals(instance->totals, m, &values[INST_CUSTOMERS + m], &nulls[INST_CUSTOMERS + m]);
 	if (!known)
 		sums_of_rows(rel, instance, values, nulls);
 	put_marks(values, nulls, text_to_cstring(instance->dims.segment_instance_id), marks, n_marks);
@@ -281,7 +281,7 @@ customer_segmentation_stored_instances(PG_FUNCTION_ARGS)
 	for (int i = 0; i < reader->view->n_instances; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (reader->view->instances[i]->totals.rows > 0)
+		if (reader->view->instances[i]->rows > 0)
 			put_instance(rsinfo, rel, reader->view->instances[i], marks, n_marks);
 	}
 	am_reader_release(reader);

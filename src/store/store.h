@@ -129,8 +129,9 @@ typedef struct StoreInstance
 	uint8 slot;
 	StoreRecord *rec;
 	StoreInstanceDims dims;
-	CsegTotals stored; /* of the record */
-	CsegTotals totals; /* with the deltas of the group's cells */
+	int64 stored_rows;  /* of the record */
+	int64 rows;         /* with the deltas of the group's cells: by store_view_rows */
+	CsegTotals *totals; /* likewise: by store_view_totals */
 } StoreInstance;
 
 typedef struct StoreGroup
@@ -166,7 +167,8 @@ typedef struct StoreView
 	int n_marks;
 	StoreRecord **marks; /* those of the generation that hold nobody: a root, or ordinals given out and taken back */
 	int n_records;
-	int64 rows; /* by store_view_totals */
+	int64 rows; /* by store_view_rows */
+	bool has_rows;
 	bool has_totals;
 	bool lenient;                   /* of no one moment: only what is locked fits together */
 	struct StoreLookup *lookup;     /* see store_find_instance */
@@ -182,8 +184,12 @@ extern void store_view_hold(StoreView *view, MemoryContext cxt); /* one more use
 /* The newest state (SnapshotSelf) for a writer that holds its segment locks: marks what this command (cid) may
  * delete, and the numbers in use. */
 extern StoreView *store_view_newest(Relation rel, CommandId cid, MemoryContext parent);
-/* Fills rows and the totals of every instance, with the deltas' changes. */
+/* Counts the rows of every instance, with the deltas' changes. */
+extern void store_view_rows(Relation rel, StoreView *view);
+/* The same, and fills in totals: for what looks at measures. */
 extern void store_view_totals(Relation rel, StoreView *view);
+/* Of the instance's record alone. */
+extern void store_stored_totals(Relation rel, const StoreInstance *inst, CsegTotals *totals);
 /* Rows, cheaply and about: for statistics. Needs no consistent view. */
 extern double store_estimate_rows(Relation rel, Snapshot snapshot);
 extern StoreCell *store_find_cell(const StoreView *view, uint32 cell_no);

@@ -174,15 +174,26 @@ store_encode_instance(StringInfo out, const StoreInstanceDims *dims, const CsegT
 	appendBinaryStringInfo(out, (char *) bytes, (int) len);
 }
 
+/* All but the totals, of which the number of rows comes first. */
 static void
 decode_instance(Relation rel, StoreInstance *inst)
 {
 	RecordReader r = body_reader(rel, inst->rec);
-	size_t used;
 
 	inst->dims.instance_created_date = reader_i64(&r);
 	inst->dims.segment_instance_id = reader_text(&r);
-	CSEG_CALL(rel, cseg_totals_decode(&inst->stored, r.at, r.end - r.at, &used, &err));
+	CSEG_CALL(rel, cseg_totals_decode_rows(&inst->stored_rows, r.at, r.end - r.at, &err));
+}
+
+void
+store_stored_totals(Relation rel, const StoreInstance *inst, CsegTotals *totals)
+{
+	RecordReader r = body_reader(rel, inst->rec);
+	size_t used;
+
+	reader_i64(&r);
+	reader_take(&r, reader_u32(&r));
+	CSEG_CALL(rel, cseg_totals_decode(totals, r.at, r.end - r.at, &used, &err));
 	if (r.at + used != r.end)
 		record_corrupt(rel, &inst->rec->tid, "body has bytes left over");
 }
@@ -435,20 +446,33 @@ build_groups(ViewBuilder *b)
 	}
 }
 
+/* Zeroed, for n > 0 or none. */
+static void *
+alloc_many(Size size, int n)
+{
+	return palloc_extended(size * Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
 static void
 build_instances(ViewBuilder *b)
 {
 	StoreView *view = b->view;
+	int n = b->n[STORE_INSTANCE];
+	StoreInstance *all;
 
 	sort_records(b, STORE_INSTANCE, by_group_slot);
-	view->instances = palloc(sizeof(StoreInstance *) * Max(b->n[STORE_INSTANCE], 1));
-	for (int i = 0; i < b->n[STORE_INSTANCE]; i++)
+	view->instances = alloc_many(sizeof(StoreInstance *), n);
+	all = alloc_many(sizeof(StoreInstance), n);
+	for (int i = 0; i < n; i++)
 	{
-		StoreInstance *inst = palloc0(sizeof(StoreInstance));
+		StoreInstance *inst = &all[i];
 
 		inst->rec = b->recs[STORE_INSTANCE][i];
 		inst->slot = (uint8) inst->rec->a;
-		inst->group = store_find_group(view, inst->rec->group_no);
+		/* Sorted by group: mostly that of the one before. */
+		inst->group = i > 0 && all[i - 1].rec->group_no == inst->rec->group_no
+						  ? all[i - 1].group
+						  : store_find_group(view, inst->rec->group_no);
 		if (inst->group == NULL || inst->group->instance[inst->slot])
 		{
 			inconsistent(b, inst->rec, inst->group ? "its slot is taken" : "its group is missing");
@@ -572,7 +596,8 @@ build_dict(ViewBuilder *b)
 static StoreView *
 new_view(MemoryContext parent)
 {
-	MemoryContext cxt = AllocSetContextCreate(parent, "customer_segmentation view", ALLOCSET_DEFAULT_SIZES);
+	/* Many small pieces that go together: as large as they are, not rounded up. */
+	MemoryContext cxt = GenerationContextCreate(parent, "customer_segmentation view", ALLOCSET_DEFAULT_SIZES);
 	StoreView *view = MemoryContextAllocZero(cxt, sizeof(StoreView));
 
 	view->cxt = cxt;
@@ -742,8 +767,9 @@ store_view_newest(Relation rel, CommandId cid, MemoryContext parent)
 	return view;
 }
 
+/* with_totals: else the rows alone. */
 static void
-add_delta_totals(Relation rel, StoreCell *cell, StoreRecord *rec, bool lenient)
+add_delta(Relation rel, StoreCell *cell, StoreRecord *rec, bool lenient, bool with_totals)
 {
 	CsegTotals change[CSEG_SLOTS];
 	uint64 slots;
@@ -754,13 +780,16 @@ add_delta_totals(Relation rel, StoreCell *cell, StoreRecord *rec, bool lenient)
 	store_delta_parts(rel, rec, body, change, &slots, &cell_bytes, &cell_len);
 	for (int s = 0; s < CSEG_SLOTS; s++)
 	{
-		if ((slots & (UINT64CONST(1) << s)) == 0)
+		StoreInstance *inst = cell->group->instance[s];
+
+		if ((slots & (UINT64CONST(1) << s)) == 0 || (inst == NULL && lenient))
 			continue;
-		if (cell->group->instance[s] == NULL && lenient)
-			continue;
-		if (cell->group->instance[s] == NULL)
+		if (inst == NULL)
 			record_corrupt(rel, &rec->tid, "it changes the totals of an instance that is missing");
-		cseg_totals_add(&cell->group->instance[s]->totals, &change[s]);
+		if (with_totals)
+			cseg_totals_add(inst->totals, &change[s]);
+		else
+			inst->rows += change[s].rows;
 	}
 	if (body != rec->inline_body)
 		pfree(unconstify(uint8 *, body) - VARHDRSZ);
@@ -790,7 +819,7 @@ store_estimate_rows(Relation rel, Snapshot snapshot)
 			StoreInstance inst = {.rec = rec};
 
 			decode_instance(rel, &inst);
-			rows += (double) inst.stored.rows;
+			rows += (double) inst.stored_rows;
 		}
 		else if (rec->kind == STORE_DELTA && rec->inline_body)
 		{
@@ -812,25 +841,60 @@ store_estimate_rows(Relation rel, Snapshot snapshot)
 	return Max(rows, 0);
 }
 
+static void
+add_deltas(Relation rel, StoreView *view, bool with_totals)
+{
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation totals", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+
+	for (int i = 0; i < view->n_cells; i++)
+		for (int d = 0; d < view->cells[i]->n_deltas; d++)
+			add_delta(rel, view->cells[i], view->cells[i]->deltas[d], view->lenient, with_totals);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+}
+
+static void
+count_rows(StoreView *view)
+{
+	view->rows = 0;
+	for (int i = 0; i < view->n_instances; i++)
+		view->rows += view->instances[i]->rows;
+	view->has_rows = true;
+}
+
+void
+store_view_rows(Relation rel, StoreView *view)
+{
+	if (view->has_rows)
+		return;
+	for (int i = 0; i < view->n_instances; i++)
+		view->instances[i]->rows = view->instances[i]->stored_rows;
+	add_deltas(rel, view, false);
+	count_rows(view);
+}
+
 void
 store_view_totals(Relation rel, StoreView *view)
 {
-	MemoryContext work;
 	MemoryContext old;
+	CsegTotals *all;
 
 	if (view->has_totals)
 		return;
-	work = AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation totals", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(work);
-	for (int i = 0; i < view->n_instances; i++)
-		view->instances[i]->totals = view->instances[i]->stored;
-	for (int i = 0; i < view->n_cells; i++)
-		for (int d = 0; d < view->cells[i]->n_deltas; d++)
-			add_delta_totals(rel, view->cells[i], view->cells[i]->deltas[d], view->lenient);
-	view->rows = 0;
-	for (int i = 0; i < view->n_instances; i++)
-		view->rows += view->instances[i]->totals.rows;
-	view->has_totals = true;
+	old = MemoryContextSwitchTo(view->cxt);
+	all = alloc_many(sizeof(CsegTotals), view->n_instances);
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
+	for (int i = 0; i < view->n_instances; i++)
+	{
+		view->instances[i]->totals = &all[i];
+		store_stored_totals(rel, view->instances[i], &all[i]);
+	}
+	add_deltas(rel, view, true);
+	for (int i = 0; i < view->n_instances; i++)
+		view->instances[i]->rows = all[i].rows;
+	count_rows(view);
+	view->has_totals = true;
+	view_resized(view);
 }

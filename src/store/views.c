@@ -187,3 +187,10 @@ store_view_hold(StoreView *view, MemoryContext cxt)
 	cache_pin(&view->shared->entry);
 	store_owner_set(owner, view->shared);
 }
+
+void
+view_resized(StoreView *view)
+{
+	if (view->shared)
+		cache_resize(&view->shared->entry, 0);
+}

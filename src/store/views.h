@@ -9,5 +9,7 @@
 #include "store/store.h"
 
 extern StoreView *view_build(Relation rel, Snapshot snapshot, MemoryContext parent, PageMarks *marks);
+/* It holds more than when it was kept. */
+extern void view_resized(StoreView *view);
 
 #endif /* CSEG_STORE_VIEWS_H */

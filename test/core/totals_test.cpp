@@ -46,6 +46,10 @@ CsegTotals round_trip(const CsegTotals &t) {
 	CsegError err;
 	size_t used = 0;
 	EXPECT_EQ(cseg_totals_decode(&back, bytes, len, &used, &err), CSEG_OK);
+	int64_t rows = -1;
+	EXPECT_EQ(cseg_totals_decode_rows(&rows, bytes, len, &err), CSEG_OK);
+	EXPECT_EQ(rows, back.rows);
+	EXPECT_EQ(cseg_totals_decode_rows(&rows, bytes, 0, &err), CSEG_CORRUPT);
 	EXPECT_EQ(used, len);
 	EXPECT_EQ(std::memcmp(&t, &back, sizeof t), 0);
 	for (size_t n = 0; n < len; n++)
