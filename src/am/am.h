@@ -141,7 +141,6 @@ typedef struct AmSlot
 	TransactionId xmin;
 	bool owns_values; /* they are in kept */
 	char *kept;       /* memory for values, used again from row to row */
-	Size kept_size;
 } AmSlot;
 
 extern const TupleTableSlotOps am_slot_ops;
@@ -296,6 +295,15 @@ extern bool am_analyze_next_tuple(TableScanDesc scan, double *liverows, TupleTab
 /* ---- writing --------------------------------------------------------------------------------------------- */
 
 extern int am_write_buffer_kb;
+
+/* PG_DETOAST_DATUM_PACKED without a call for what is plain already, as nearly everything is. */
+static inline struct varlena *
+am_plain_varlena(Datum datum)
+{
+	struct varlena *v = (struct varlena *) DatumGetPointer(datum);
+
+	return VARATT_IS_COMPRESSED(v) || VARATT_IS_EXTERNAL(v) ? pg_detoast_datum_packed(v) : v;
+}
 
 extern void am_insert(Relation rel, TupleTableSlot *slot, CommandId cid, bool want_address);
 extern void am_multi_insert(Relation rel, TupleTableSlot **slots, int n, CommandId cid);

@@ -220,7 +220,7 @@ get_text(Relation rel, TupleTableSlot *slot, const int16 *attno, AmColumn c, boo
 	int i = attno[c];
 
 	if (!slot->tts_isnull[i])
-		return DatumGetTextPP(slot->tts_values[i]);
+		return (text *) am_plain_varlena(slot->tts_values[i]);
 	if (required)
 		refuse_null(rel, c);
 	return NULL;

@@ -143,7 +143,7 @@ mantissa_of(const ParsedNumeric *n, int64 *mantissa)
 static void
 value_from_numeric(Datum datum, CsegValue *out)
 {
-	struct varlena *v = PG_DETOAST_DATUM_PACKED(datum);
+	struct varlena *v = am_plain_varlena(datum);
 	const char *p = VARDATA_ANY(v);
 	int len = (int) VARSIZE_ANY_EXHDR(v);
 	uint16 h = len >= 2 ? read_u16(p) : NUM_NAN;

@@ -23,7 +23,6 @@ am_slot_init(TupleTableSlot *slot)
 	s->xmin = FrozenTransactionId;
 	s->owns_values = false;
 	s->kept = NULL;
-	s->kept_size = 0;
 }
 
 static void
@@ -34,7 +33,6 @@ am_slot_release(TupleTableSlot *slot)
 	if (s->kept)
 		pfree(s->kept);
 	s->kept = NULL;
-	s->kept_size = 0;
 }
 
 static void
@@ -85,65 +83,38 @@ am_slot_getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 }
 
 /* Rows with larger values get memory of their own. */
-#define MAX_KEPT_SIZE 1024
-
-/* What the values of a row take that are not in the slot itself; 0 if they are not as simple as that. */
-static Size
-simple_values_size(TupleTableSlot *slot)
-{
-	TupleDesc desc = slot->tts_tupleDescriptor;
-	Size size = 0;
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attbyval || slot->tts_isnull[i])
-			continue;
-		if (att->attlen != -1 || VARATT_IS_EXTERNAL(DatumGetPointer(slot->tts_values[i])))
-			return 0;
-		size += INTALIGN(VARSIZE_ANY(DatumGetPointer(slot->tts_values[i])));
-		if (size > MAX_KEPT_SIZE)
-			return 0;
-	}
-	return size;
-}
+#define KEPT_SIZE 1024
 
 /*
  * Into memory that the slot keeps: those of a COPY are filled over and over, with rows of nearly the same size. Every
- * varlena type of ours is aligned as an int.
+ * varlena type of ours is aligned as an int. False if not all values are as simple as that; some are copied then.
  */
 static bool
 materialize_simple(TupleTableSlot *slot)
 {
 	AmSlot *s = (AmSlot *) slot;
 	TupleDesc desc = slot->tts_tupleDescriptor;
-	Size size = simple_values_size(slot);
-	char *at;
+	Size used = 0;
 
-	if (size == 0)
-		return false;
-	if (size > s->kept_size)
-	{
-		if (s->kept)
-			pfree(s->kept);
-		s->kept = NULL;
-		s->kept_size = 0;
-		s->kept = MemoryContextAlloc(slot->tts_mcxt, MAX_KEPT_SIZE);
-		s->kept_size = MAX_KEPT_SIZE;
-	}
-	at = s->kept;
+	if (s->kept == NULL)
+		s->kept = MemoryContextAlloc(slot->tts_mcxt, KEPT_SIZE);
 	for (int i = 0; i < desc->natts; i++)
 	{
-		struct varlena *v = (struct varlena *) DatumGetPointer(slot->tts_values[i]);
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		struct varlena *v;
 		Size n;
 
-		if (TupleDescAttr(desc, i)->attbyval || slot->tts_isnull[i])
+		if (att->attbyval || slot->tts_isnull[i])
 			continue;
+		v = (struct varlena *) DatumGetPointer(slot->tts_values[i]);
+		if (att->attlen != -1 || VARATT_IS_EXTERNAL(v))
+			return false;
 		n = VARSIZE_ANY(v);
-		memcpy(at, v, n);
-		slot->tts_values[i] = PointerGetDatum(at);
-		at += INTALIGN(n);
+		if (n > KEPT_SIZE - used)
+			return false;
+		memcpy(s->kept + used, v, n);
+		slot->tts_values[i] = PointerGetDatum(s->kept + used);
+		used += INTALIGN(n);
 	}
 	s->owns_values = true;
 	return true;

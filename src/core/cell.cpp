@@ -38,12 +38,10 @@ bool same_value(const Value &a, const Pool &a_pool, const Value &b, const Pool &
 			std::memcmp(a_pool.data() + wide_offset(a), b_pool.data() + wide_offset(b), wide_len(a)) == 0);
 }
 
-Value import_value(const CsegValue &v, Pool &pool) {
+Value import_other_value(const CsegValue &v, Pool &pool) {
 	switch (v.kind) {
 	case CSEG_DECIMAL:
-		if (v.scale > CSEG_MAX_SCALE)
-			throw std::logic_error("scale of a value is out of range");
-		return {v.mantissa, make_tag(CSEG_DECIMAL, v.scale)};
+		throw std::logic_error("scale of a value is out of range");
 	case CSEG_NULL:
 	case CSEG_NAN:
 	case CSEG_PINF:
@@ -370,12 +368,6 @@ void Cell::stage(uint16_t low, uint8_t slot, Op op, const Values &v) {
 		s.tag[m] = v[m].tag;
 	}
 	stage(s);
-}
-
-void Cell::stage(const Staged &change) {
-	const bool sorted = staged.empty() || (staged_sorted && staged.back().row() <= change.row());
-	staged.push_back(change);
-	staged_sorted = sorted;
 }
 
 // The memory is used again: a cell that is written is mostly staged to more than once.

@@ -61,7 +61,12 @@ inline bool is_wide(const Value &v) {
 Value wide_value(Pool &pool, const uint8_t *bytes, size_t len);
 bool same_value(const Value &a, const Pool &a_pool, const Value &b, const Pool &b_pool);
 // From and to the form of the contract. import throws logic_error for what is no value.
-Value import_value(const CsegValue &v, Pool &pool);
+Value import_other_value(const CsegValue &v, Pool &pool);
+inline Value import_value(const CsegValue &v, Pool &pool) {
+	if (v.kind == CSEG_DECIMAL && v.scale <= CSEG_MAX_SCALE)
+		return {v.mantissa, make_tag(CSEG_DECIMAL, v.scale)};
+	return import_other_value(v, pool);
+}
 CsegValue export_value(const Value &v, const Pool &pool);
 
 // ---- matrix --------------------------------------------------------------------------------------------------
@@ -252,7 +257,11 @@ class Cell {
 public:
 	// Stages a change; v of removals is ignored. Wide values must be in staged_pool.
 	void stage(uint16_t low, uint8_t slot, Op op, const Values &v);
-	void stage(const Staged &change);
+	void stage(const Staged &change) {
+		const bool sorted = staged.empty() || (staged_sorted && staged.back().row() <= change.row());
+		staged.push_back(change);
+		staged_sorted = sorted;
+	}
 	void unstage(); // forgets staged changes
 	void settle(const CsegStop *stop);
 	void apply(const Cell &delta, bool touch);

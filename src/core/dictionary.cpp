@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <array>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "guard.hpp"
 #include "identity_queries.hpp"
 
@@ -18,7 +21,7 @@ constexpr uint32_t kSmallEntries = 64; // a record of at most so many entries is
 constexpr size_t kSmallRawBytes = 1 << 14;
 constexpr size_t kCachedBlocks = 8;
 constexpr uint64_t kCallEffort = 512; // of a lookup that does not find its answer in the index, in texts decoded
-constexpr size_t kTogether = 32;      // lookups that wait for memory together
+constexpr size_t kTogether = 64;      // lookups that wait for memory together
 
 // ---- index --------------------------------------------------------------------------------------------------------
 
@@ -209,8 +212,7 @@ private:
 
 	uint32_t hash(std::string_view s) const {
 		// Seeded by the address, so that nobody can choose identities that collide.
-		return cseg_checksum(reinterpret_cast<const uint8_t *>(s.data()), s.size(),
-							 reinterpret_cast<uintptr_t>(this));
+		return static_cast<uint32_t>(XXH3_64bits_withSeed(s.data(), s.size(), reinterpret_cast<uintptr_t>(this)));
 	}
 	bool indexed() const { return not_indexed == 0; }
 
@@ -510,7 +512,8 @@ void CsegDict::find_all(std::span<const std::string_view> texts, uint64_t since,
 	if (queries.size() == 0)
 		return;
 	cold_effort += kCallEffort + queries.size();
-	if (!worth_indexing())
+	// Of the later records alone a search is cheap.
+	if (unsorted == 0 && (since > 0 || !worth_indexing()))
 		return search(queries, since);
 	build_index();
 	probe(texts, ordinals);
@@ -623,7 +626,7 @@ const CachedBlock &CsegDict::cached(const Large &r, size_t block) {
 // Searching has cost about as much as decoding and hashing everything will.
 bool CsegDict::worth_indexing() const {
 	constexpr uint64_t kLittle = 64 * uint64_t{kTextBlockEntries};
-	return unsorted > 0 || cold_effort > std::max(kLittle, count / 2);
+	return cold_effort > std::max(kLittle, count / 2);
 }
 
 void CsegDict::build_index() {

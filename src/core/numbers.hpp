@@ -75,20 +75,48 @@ public:
 			range = bound;
 		}
 		chance.learn(value);
-		normalize();
+		if (range < kRangeTop) {
+			range <<= kUnitBits;
+			put_unit(low);
+			low <<= kUnitBits;
+		}
 		return value;
 	}
 
-	// For bits of numbers, which go either way: no branch on the bit.
-	[[gnu::always_inline]] bool mixed_bit(Chance &chance, bool value) {
-		const uint64_t bound = (range >> 16) * chance.zero;
-		const uint64_t mask = ~static_cast<uint64_t>(value) + 1;
-		add_to_low(bound & mask);
-		range = bound + ((range - bound - bound) & mask);
-		chance.learn(value);
-		normalize();
-		return value;
-	}
+	// For bits of numbers, which go either way and come several at once: no branch on the bit, and the state is in
+	// registers until the end, instead of going through memory from bit to bit.
+	class Bits {
+	public:
+		[[gnu::always_inline]] explicit Bits(RangeEncoder &encoder)
+			: c(encoder), low(encoder.low), range(encoder.range) {}
+		Bits(const Bits &) = delete;
+		Bits &operator=(const Bits &) = delete;
+		[[gnu::always_inline]] ~Bits() {
+			c.low = low;
+			c.range = range;
+		}
+		[[gnu::always_inline]] bool next(Chance &chance, bool value) {
+			const uint64_t bound = (range >> 16) * chance.zero;
+			const uint64_t mask = ~static_cast<uint64_t>(value) + 1;
+			const uint64_t amount = bound & mask;
+			low += amount;
+			if (low < amount)
+				c.carry();
+			range = bound + ((range - bound - bound) & mask);
+			chance.learn(value);
+			if (range < kRangeTop) {
+				range <<= kUnitBits;
+				c.put_unit(low);
+				low <<= kUnitBits;
+			}
+			return value;
+		}
+
+	private:
+		RangeEncoder &c;
+		uint64_t low;
+		uint64_t range;
+	};
 
 	// n <= 64 bits that no model predicts.
 	uint64_t raw(uint64_t value, unsigned n) {
@@ -105,8 +133,8 @@ public:
 	// Appends: length of the coded bytes, coded bytes, raw bytes.
 	void finish(Writer &w) {
 		settle_low();
-		put_unit();
-		put_unit();
+		put_unit(low);
+		put_unit(low << kUnitBits);
 		if (filled > 0)
 			side.push_back(static_cast<uint8_t>(window));
 		for (size_t dropped = 0; dropped < kRangeSlack && !coded.empty() && coded.back() == 0; dropped++)
@@ -117,29 +145,23 @@ public:
 	}
 
 private:
-	void normalize() {
-		if (range < kRangeTop) {
-			range <<= kUnitBits;
-			put_unit();
-		}
-	}
 	void add_to_low(uint64_t amount) {
 		low += amount;
 		if (low < amount)
 			carry();
 	}
 	// Ends at the latest at the first byte: the stream as a number stays below 1.
-	void carry() {
+	[[gnu::noinline]] void carry() {
 		for (size_t i = coded.size(); i-- > 0;)
 			if (++coded[i] != 0)
 				return;
 	}
-	void put_unit() {
+	// The upper half.
+	[[gnu::noinline]] void put_unit(uint64_t from) {
 		std::array<uint8_t, kUnitBytes> unit;
-		const uint32_t bytes = boost::endian::native_to_big(static_cast<uint32_t>(low >> (64 - kUnitBits)));
+		const uint32_t bytes = boost::endian::native_to_big(static_cast<uint32_t>(from >> (64 - kUnitBits)));
 		std::memcpy(unit.data(), &bytes, unit.size());
 		coded.insert(coded.end(), unit.begin(), unit.end());
-		low <<= kUnitBits;
 	}
 	// Any number in [low, low + range) ends the stream; the one with most zeros at its end is the shortest.
 	void settle_low() {
@@ -194,7 +216,7 @@ public:
 	}
 
 	// For bits of numbers, which go either way: no branch.
-	bool mixed_bit(Chance &chance, bool = false) {
+	bool mixed_bit(Chance &chance) {
 		const uint64_t bound = (range >> 16) * chance.zero;
 		const bool value = code >= bound;
 		const uint64_t mask = ~static_cast<uint64_t>(value) + 1;
@@ -204,6 +226,16 @@ public:
 		normalize();
 		return value;
 	}
+
+	// Several of them. Registers would save nothing here: the bit itself is what the next one waits for.
+	class Bits {
+	public:
+		explicit Bits(RangeDecoder &decoder) : c(decoder) {}
+		bool next(Chance &chance, bool = false) { return c.mixed_bit(chance); }
+
+	private:
+		RangeDecoder &c;
+	};
 
 	uint64_t raw(uint64_t, unsigned n) {
 		uint64_t value = 0;
@@ -282,9 +314,10 @@ public:
 
 	// Only the first n <= Bits levels.
 	template <class Coder> unsigned code_part(Coder &c, unsigned value, unsigned n) {
+		typename Coder::Bits bits(c);
 		unsigned at = 1;
 		for (unsigned i = n; i-- > 0;)
-			at = at << 1 | static_cast<unsigned>(c.mixed_bit(node[at], (value >> i & 1) != 0));
+			at = at << 1 | static_cast<unsigned>(bits.next(node[at], (value >> i & 1) != 0));
 		return at - (1u << n);
 	}
 
