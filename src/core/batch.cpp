@@ -8,6 +8,7 @@
 #include <array>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #define XXH_INLINE_ALL
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -24,6 +25,8 @@ namespace {
 
 constexpr size_t kMaxUnplaced = UINT32_MAX;
 constexpr size_t kKeptRows = 1 << 16; // memory for so many is used again
+constexpr size_t kSome = 256;         // where there are so many rows without an ordinal there will be
+constexpr size_t kMany = 20000;       // about as many as are looked up together
 
 // A change that can't go to its cell yet, or must not overtake one that can't. Wide values are in the batch's pool.
 struct Unplaced {
@@ -151,6 +154,7 @@ private:
 	Unplaced &append(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v);
 	CsegCell &cell_for(uint32_t group, uint32_t container);
 	void place(const Unplaced &row);
+	void make_room();
 	void place_known();
 	void forget_texts();
 
@@ -213,6 +217,8 @@ Unplaced &Batch::append(uint32_t group, uint8_t slot, uint32_t who, Op op, const
 		row.change.num[m] = value.num;
 		row.change.tag[m] = value.tag;
 	}
+	if (unplaced.size() == kSome)
+		unplaced.reserve(kMany);
 	return unplaced.emplace_back(row);
 }
 
@@ -328,8 +334,36 @@ void Batch::forget_texts() {
 	looked_in = nullptr;
 }
 
+// Rows mostly come instance by instance: of a long run, each cell learns how many are for it.
+void Batch::make_room() {
+	constexpr size_t kLong = 256;
+	std::vector<size_t> coming; // by container
+	for (size_t at = pending; at < unplaced.size();) {
+		const uint32_t group = unplaced[at].group;
+		size_t end = at;
+		while (end < unplaced.size() && unplaced[end].group == group)
+			end++;
+		const size_t first = std::exchange(at, end);
+		if (end - first < kLong)
+			continue;
+		coming.clear();
+		for (size_t i = first; i < end; i++) {
+			const uint32_t container = unplaced[i].who >> CSEG_CONTAINER_BITS;
+			if (unplaced[i].who & CSEG_PENDING)
+				continue;
+			if (container >= coming.size())
+				coming.resize(container + 1);
+			coming[container]++;
+		}
+		for (size_t container = 0; container < coming.size(); container++)
+			if (coming[container] > 0)
+				cell_for(group, static_cast<uint32_t>(container)).expect(coming[container]);
+	}
+}
+
 // Moves to their cells what has an ordinal; only rows of pending identities stay, in their order.
 void Batch::place_known() {
+	make_room();
 	size_t at = pending;
 	OnFailure keep_rest([&] {
 		unplaced.erase(unplaced.begin() + static_cast<ptrdiff_t>(pending),

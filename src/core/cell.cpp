@@ -370,6 +370,13 @@ void Cell::stage(uint16_t low, uint8_t slot, Op op, const Values &v) {
 	stage(s);
 }
 
+// Just the room that is needed at first: most cells are staged to once.
+void Cell::expect(size_t changes) {
+	const size_t needed = staged.size() + changes;
+	if (needed > staged.capacity())
+		staged.reserve(std::max(needed, staged.capacity() + staged.capacity() / 2));
+}
+
 // The memory is used again: a cell that is written is mostly staged to more than once.
 void Cell::unstage() {
 	staged.clear();

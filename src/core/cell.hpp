@@ -262,7 +262,8 @@ public:
 		staged.push_back(change);
 		staged_sorted = sorted;
 	}
-	void unstage(); // forgets staged changes
+	void expect(size_t changes); // so many more will be staged
+	void unstage();              // forgets staged changes
 	void settle(const CsegStop *stop);
 	void apply(const Cell &delta, bool touch);
 	size_t bytes() const;
