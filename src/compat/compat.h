@@ -247,11 +247,4 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 #define compat_pathkey_operator(key, type) get_opfamily_member((key)->pk_opfamily, type, type, (key)->pk_strategy)
 #endif
 
-/* A hint for the processor: what will be read soon. */
-#ifdef __GNUC__
-#define COMPAT_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define COMPAT_PREFETCH(p) ((void) (p))
-#endif
-
 #endif /* CSEG_COMPAT_H */
