@@ -79,7 +79,7 @@ typedef struct Values
 static void
 start_values(Values *values, int most)
 {
-	uint32 size = pg_nextpower2_32((uint32) Max(most, 8)) * 2;
+	uint32 size = pg_nextpower2_32((uint32) Max(most, 8) / 2 * 3);
 
 	values->mask = size - 1;
 	values->slots = palloc_extended(sizeof(uint64) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);

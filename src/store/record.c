@@ -134,7 +134,8 @@ record_parse(Relation rel, HeapTuple tuple)
 	if (bytes_get_u32(p + 4) != payload_checksum(p, len))
 		record_corrupt(rel, &tuple->t_self, "checksum does not match");
 
-	rec = palloc0(sizeof(StoreRecord) + len);
+	rec = palloc(sizeof(StoreRecord) + len - RECORD_HEADER_BYTES);
+	memset(rec, 0, sizeof(StoreRecord));
 	rec->tid = tuple->t_self;
 	rec->kind = (StoreKind) p[0];
 	rec->flags = bytes_get_u16(p + 2);
