@@ -90,6 +90,20 @@ SELECT period, customers > 0 AS some, revenue, orders FROM customer_segmentation
 SELECT sum(price::numeric) AS revenue, count(*) AS orders FROM perf_orders WHERE day BETWEEN '2025-03-10' AND '2025-03-16'
 	AND customer_id::text IN (SELECT customer_identity FROM perf WHERE segment_instance_id = '5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09');
 SELECT customer_segmentation.set_source('orders', 'perf_orders', '{"customer_id": "customer_id", "time": "ordered_at", "amount": "amount"}');
+-- A source that has lost what it was set to.
+ALTER TABLE perf_orders RENAME COLUMN amount TO worth;
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10', relation => 'perf')$$);
+ALTER TABLE perf_orders RENAME COLUMN worth TO amount;
+ALTER TABLE perf_orders RENAME COLUMN customer_id TO buyer;
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10', relation => 'perf')$$);
+ALTER TABLE perf_orders RENAME COLUMN buyer TO customer_id;
+CREATE TABLE perf_lost (id int, mail text);
+SELECT customer_segmentation.set_source('customers', 'perf_lost', '{"customer_id": "id", "email": "mail"}');
+ALTER TABLE perf_lost DROP COLUMN mail;
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10', relation => 'perf')$$);
+DROP TABLE perf_lost;
+SELECT error_of($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f53', '2025-03-10', relation => 'perf')$$);
+SELECT customer_segmentation.set_source('customers', NULL);
 
 -- Another's eyes: SELECT on the orders, and their policies.
 CREATE ROLE regress_analyst;

@@ -42,7 +42,28 @@ inline __attribute__((always_inline)) uint32_t count_runs(const uint64_t *a, uin
 	});
 }
 
+inline __attribute__((always_inline)) size_t list_bits(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
+	size_t n = 0;
+	for (size_t w = 0; w < kWords; w++) {
+		uint64_t rest = a[w];
+		if (few && rest == 0)
+			continue;
+		const auto here = static_cast<unsigned>(__builtin_popcountll(rest));
+		// Four at a time, whether they are there or not: how many there are is hard to guess for a processor.
+		for (unsigned i = 0; i == 0 || i < here; i += 4)
+			for (unsigned k = i; k < i + 4; k++, rest &= rest - 1)
+				to[n + k] = static_cast<uint16_t>(base + w * 64 +
+												  static_cast<unsigned>(__builtin_ctzll(rest | UINT64_C(1) << 63)));
+		n += here;
+	}
+	return n;
+}
+
 #ifdef CSEG_POPCNT
+CSEG_POPCNT size_t list_bits_fast(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
+	return list_bits(a, base, few, to);
+}
+
 CSEG_POPCNT uint32_t count_bits_fast(const uint64_t *a) {
 	return count_bits(a);
 }
@@ -101,6 +122,14 @@ uint32_t bits_runs(const uint64_t *a, uint64_t carry) {
 		return count_runs_fast(a, carry);
 #endif
 	return count_runs(a, carry);
+}
+
+size_t bits_list(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
+#ifdef CSEG_POPCNT
+	if (has_popcnt())
+		return list_bits_fast(a, base, few, to);
+#endif
+	return list_bits(a, base, few, to);
 }
 
 void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b) {

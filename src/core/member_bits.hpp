@@ -12,6 +12,10 @@ uint32_t bits_count(const uint64_t *a);
 // Runs of set bits that start here: not at the first bit where the bit before it, carry, is set.
 uint32_t bits_runs(const uint64_t *a, uint64_t carry);
 uint32_t bits_count_and(const uint64_t *a, const uint64_t *b);
+// Writes base + i for each bit i that is set, and up to kListSlack more that mean nothing; returns how many are set.
+// few: most words have none, which is faster to know.
+size_t bits_list(const uint64_t *a, uint16_t base, bool few, uint16_t *to);
+constexpr size_t kListSlack = 4;
 void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b); // a := a op b
 
 } // namespace cseg

@@ -130,12 +130,20 @@ template <class F> void each_run(const Halves &map, F f) {
 	}
 }
 
+void write_array(Output &out, const Container &c, const Halves &map) {
+	std::array<uint16_t, kArrayMax + kListSlack> values;
+	const bool few = c.count < kBitmapWords / 8;
+	const size_t n = bits_list(map[0], 0, few, values.data());
+	bits_list(map[1], kValues / 2, few, values.data() + n);
+	for (size_t i = 0; i < c.count; i++)
+		boost::endian::native_to_little_inplace(values[i]);
+	out.bytes(values.data(), sizeof values[0] * c.count);
+}
+
 void write_container(Output &out, const Container &c, const Halves &map) {
 	switch (c.form) {
 	case Form::array:
-		for (size_t w = 0; w < kBitmapWords; w++)
-			for (uint64_t rest = word_of(map, w); rest != 0; rest &= rest - 1)
-				out.u16(w * 64 + static_cast<size_t>(std::countr_zero(rest)));
+		write_array(out, c, map);
 		break;
 	case Form::bitmap:
 		for (size_t w = 0; w < kBitmapWords; w++)

@@ -58,9 +58,21 @@ typedef struct Performance
  * a superuser would execute it as one.
  */
 static void
+check_source(const Performance *p, CsegRuleSource source)
+{
+	const char *name = cseg_rules_source_name(source);
+
+	if (p->schema.broken[source])
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("source \"%s\" can't be used", name),
+						errdetail("Since it was set: %s.", p->schema.broken[source]),
+						errhint("Set it again with customer_segmentation.set_source('%s', ...).", name)));
+}
+
+static void
 load_source(Performance *p)
 {
 	rules_load_sources(GetUserId(), &p->schema);
+	check_source(p, CSEG_SOURCE_ORDERS);
 	if (p->schema.relation[CSEG_SOURCE_ORDERS] == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("source \"orders\" is not set"),
@@ -98,6 +110,8 @@ append_orders(const Performance *p, StringInfo sql)
 	const CsegRuleColumn *link = find_column(p, CSEG_SOURCE_CUSTOMERS, other_role);
 	bool linked = other && wanted && link;
 
+	if (own == NULL || !own->not_null)
+		check_source(p, CSEG_SOURCE_CUSTOMERS);
 	appendStringInfo(sql, "%s AS o", p->schema.relation[CSEG_SOURCE_ORDERS]);
 	if (own && (own->not_null || !linked))
 		return psprintf("o.%s" AS_TEXT, own->sql);
