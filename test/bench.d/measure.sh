@@ -233,6 +233,16 @@ planning() { # table, how often in one session: the median of all but the first,
 	sed -n 's/^Planning Time: \([0-9.]*\) ms/\1/p' "$bench_tmp/out/plans" | tail -n "$(($2 > 1 ? $2 - 1 : 1))" | median
 }
 
+# What functions of customer_set take, of sets of five million customers, best of many, in milliseconds of the backend's
+# own time: stored ones that lie in shared buffers, in three shapes.
+set_rows() {
+	local shape what took
+	measured "sets of five million" run_sql -f "$parts/sets.sql" >"$bench_tmp/out/sets" || return 0
+	while IFS='|' read -r shape what took; do
+		row "$shape: $what, ms" "" "$took" ""
+	done <"$bench_tmp/out/sets"
+}
+
 # Stores one instance from the staging table: its time, and the kB of WAL that are no full-page images.
 store_one() { # table, instance
 	local time from

@@ -1,0 +1,1 @@
+SELECT count(DISTINCT customer_identity) FROM :t
