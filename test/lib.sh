@@ -10,7 +10,7 @@
 #
 # Use:
 #   source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-#   cs_need build [core fuzz format tap random cron symbols debootstrap]  install or name what is missing, a server too
+#   cs_need build [core fuzz format tap random cron roaring symbols debootstrap]  install or name what is missing, a server too
 #   cs_find_postgres           sets PG_CONFIG, PG_MAJOR; installs a server where there is none
 #   cs_workdir                 sets WORK (removed on exit), copies the tree to $WORK/tree
 #   cs_build [WERROR=1 …]      sets PG_CONFIG and PG_BIN to the private image; builds, installs
@@ -135,6 +135,14 @@ cs_boost_package() {
 	fi
 }
 
+# An extension for the server that cs_find_postgres found, where there is a package of it: name, end of the package's.
+cs_missing_extension() {
+	if ! [ -e "$("$PG_CONFIG" --sharedir)/extension/$1.control" ] && command -v apt-cache >/dev/null &&
+		apt-cache show "postgresql-$PG_MAJOR-$2" >/dev/null 2>&1; then
+		echo "postgresql-$PG_MAJOR-$2"
+	fi
+}
+
 # The Debian packages for what a purpose lacks on this machine, one a line.
 cs_missing() {
 	case $1 in
@@ -169,13 +177,8 @@ cs_missing() {
 		;;
 	postgres) [ -n "${PG_CONFIG:-}" ] || [ -n "$(cs_pg_installed)" ] || cs_postgres_packages ;;
 	debootstrap) command -v debootstrap >/dev/null || echo debootstrap ;;
-	# for the server that cs_find_postgres found, where there is a package of it
-	cron)
-		if ! [ -e "$("$PG_CONFIG" --sharedir)/extension/pg_cron.control" ] && command -v apt-cache >/dev/null &&
-			apt-cache show "postgresql-$PG_MAJOR-cron" >/dev/null 2>&1; then
-			echo "postgresql-$PG_MAJOR-cron"
-		fi
-		;;
+	cron) cs_missing_extension pg_cron cron ;;
+	roaring) cs_missing_extension roaringbitmap roaringbitmap ;;
 	symbols) command -v nm >/dev/null || echo binutils ;;
 	*) cs_die "cs_missing: unknown purpose $1" ;;
 	esac
