@@ -5,6 +5,7 @@
 -- so each call reads them from shared buffers, checks and decodes them, and what is a set is encoded again.
 \set QUIET on
 SET client_min_messages = warning;
+SET statement_timeout = 0;
 CREATE SCHEMA bench_sets;
 SET search_path = bench_sets, public, customer_segmentation;
 CREATE TABLE customers (LIKE customer_segmentation_table) USING customer_segmentation;
