@@ -33,6 +33,7 @@ DATA_built = sql/customer_segmentation--1.0.sql \
 
 OBJS_C = \
 	src/module.o \
+	src/am/changes.o \
 	src/am/columns.o \
 	src/am/dml.o \
 	src/am/flush.o \

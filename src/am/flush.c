@@ -8,7 +8,7 @@
  *
  * The change of an instance's totals goes to exactly one place: its new or replaced instance record, or the delta.
  */
-#include "am/write.h"
+#include "am/changes.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -64,8 +64,10 @@ typedef struct Flush
 	AmReader *newest;
 	bool may_fold;
 	FlushGroup *groups; /* by the buffer's group index */
-	List *inserts;      /* NewRecord */
-	List *deletes;      /* StoreRecord */
+	ChangeKey *changes;
+	int n_changes;
+	List *inserts; /* NewRecord */
+	List *deletes; /* StoreRecord */
 	bool needs_numbers;
 } Flush;
 
@@ -207,23 +209,6 @@ refuse_duplicate(Flush *f, WriteGroup *wg, uint32 container, uint16 low, uint8 s
 			 errtable(f->rel)));
 }
 
-static CsegCell *
-batch_cell(Flush *f, const WriteGroup *wg, uint32 container)
-{
-	uint32 n = cseg_batch_cells(f->buf->batch);
-
-	for (uint32 i = 0; wg && i < n; i++)
-	{
-		uint32 group;
-		uint32 c;
-		CsegCell *cell = cseg_batch_cell(f->buf->batch, i, &group, &c);
-
-		if (group == wg->index && c == container)
-			return cell;
-	}
-	return NULL;
-}
-
 /* Against rows of other groups that hold slots of the same instance. Rare: an instance whose rows differ in dimensions.
  */
 static void
@@ -235,8 +220,9 @@ check_foreign(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 			AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation alias", ALLOCSET_SMALL_SIZES);
 		MemoryContext old = MemoryContextSwitchTo(cxt);
 		StoreOwner *owner = store_owner_new(cxt, cseg_cell_free);
+		StoreOwner *theirs_owner = store_owner_new(cxt, cseg_cell_free);
 		StoreCell *sc = fa->sg ? store_group_cell(fa->sg, container) : NULL;
-		CsegCell *theirs = batch_cell(f, fa->wg, container);
+		CsegCell *theirs = NULL;
 		CsegCell *state;
 		bool found;
 		uint16 low;
@@ -247,6 +233,8 @@ check_foreign(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 		else
 			CSEG_CALL(f->rel, cseg_cell_new(&state, &err));
 		store_owner_set(owner, state);
+		if (fa->wg)
+			theirs = changes_cell(f->buf, f->rel, (ChangeKey){fa->wg->index, container}, theirs_owner);
 		if (theirs)
 			CSEG_CALL(f->rel, cseg_cell_apply(state, theirs, false, &err));
 		CSEG_CALL(f->rel, cseg_cell_conflict(state, delta, fa->alias, false, &found, &low, &slot, &err));
@@ -414,6 +402,12 @@ new_record(Flush *f, StoreKind kind, uint16 flags, FlushGroup *group, uint32 a, 
 		f->wr->wrote_blobs = true;
 		f->wr->last_blob_cid = GetCurrentCommandId(true);
 	}
+	if (r->body.external)
+	{
+		/* What is saved need not stay in memory to the end of the flush. */
+		pfree(r->body.data.data);
+		r->body.data.data = NULL;
+	}
 	f->inserts = lappend(f->inserts, r);
 	return r;
 }
@@ -534,20 +528,20 @@ may_empty_an_instance(Flush *f)
 static void
 find_emptied(Flush *f)
 {
-	uint32 n = cseg_batch_cells(f->buf->batch);
 	DeltaTotals *change = palloc0(sizeof(DeltaTotals));
+	StoreOwner *owner = store_owner_new(CurrentMemoryContext, cseg_cell_free);
+	bool look;
 
 	store_view_rows(f->rel, f->newest->view);
-	if (!may_empty_an_instance(f))
-		n = 0;
-	for (uint32 i = 0; i < n; i++)
+	look = may_empty_an_instance(f);
+	for (int i = 0; look && i < f->n_changes; i++)
 	{
-		uint32 g;
-		uint32 container;
-		CsegCell *delta = cseg_batch_cell(f->buf->batch, i, &g, &container);
-		FlushGroup *group = &f->groups[g];
-		StoreCell *sc = group->sg ? store_group_cell(group->sg, container) : NULL;
+		ChangeKey key = f->changes[i];
+		CsegCell *delta = changes_cell(f->buf, f->rel, key, owner);
+		FlushGroup *group = &f->groups[key.group];
+		StoreCell *sc = group->sg ? store_group_cell(group->sg, key.container) : NULL;
 
+		CHECK_FOR_INTERRUPTS();
 		CSEG_CALL(f->rel, cseg_cell_change(sc ? am_reader_cell(f->rel, f->newest, sc) : NULL, delta, change->change,
 										   &change->slots, &err));
 		for (int s = 0; s < CSEG_SLOTS; s++)
@@ -644,7 +638,7 @@ tidy_group(Flush *f, FlushGroup *group)
 	{
 		StoreCell *sc = group->sg->cells[i];
 
-		if (batch_cell(f, group->wg, sc->container) ||
+		if (changes_cell_exists(f->buf, (ChangeKey){group->wg->index, sc->container}) ||
 			(!has_moved_delta(sc) && !delta_speaks_of(f, sc, group->emptied)) || !fold_allowed(f, group, sc, 0))
 			continue;
 		fold(f, group, sc->container, sc, am_reader_cell(f->rel, f->newest, sc), empty, nothing);
@@ -811,7 +805,8 @@ insert_record(Flush *f, NewRecord *r)
 	if (r->same_cell)
 		r->a = r->same_cell->a;
 	store_insert(f->rel, r->kind, r->flags, r->group->wg->group_no, r->a, r->b, r->c, &r->body, f->buf->cid, false);
-	pfree(r->body.data.data);
+	if (r->body.data.data)
+		pfree(r->body.data.data);
 }
 
 /* Group records and bases of new cells claim their numbers: they are written under the short lock. */
@@ -915,7 +910,7 @@ write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
 	MemoryContext work = AllocSetContextCreate(wr->cxt, "customer_segmentation flush", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 	Flush f = {.wr = wr, .rel = rel, .buf = buf};
-	uint32 n;
+	StoreOwner *owner;
 
 	write_resolve(wr, rel, buf);
 	CSEG_CALL(rel, cseg_batch_settle(buf->batch, store_stop_flag(), &err));
@@ -925,17 +920,16 @@ write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
 		find_untidy_groups(&f);
 	prepare_groups(&f);
 	find_aliases(&f);
+	f.changes = changes_list(buf, &f.n_changes);
 	if (f.may_fold)
 		find_emptied(&f);
-	n = cseg_batch_cells(buf->batch);
-	for (uint32 i = 0; i < n; i++)
+	owner = store_owner_new(work, cseg_cell_free);
+	for (int i = 0; i < f.n_changes; i++)
 	{
-		uint32 group;
-		uint32 container;
-		CsegCell *delta = cseg_batch_cell(buf->batch, i, &group, &container);
+		ChangeKey key = f.changes[i];
 
 		CHECK_FOR_INTERRUPTS();
-		flush_cell(&f, &f.groups[group], container, delta);
+		flush_cell(&f, &f.groups[key.group], key.container, changes_cell(buf, rel, key, owner));
 	}
 	for (int g = 0; g < buf->n_groups; g++)
 	{
@@ -946,6 +940,7 @@ write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
 	write_records(&f);
 	mark_written(&f);
 	report_counts(&f);
+	changes_close_file(buf);
 	cseg_batch_clear(buf->batch);
 	write_forget_newest(wr);
 	am_note_write();

@@ -3,7 +3,7 @@
  *    What a transaction knows about the relations that it writes: locks, newest state, buffers, and when buffers are
  *    written out.
  */
-#include "am/write.h"
+#include "am/changes.h"
 
 #include "access/relation.h"
 #include "access/xact.h"
@@ -119,13 +119,13 @@ write_forget_newest(WriteRel *wr)
 	wr->newest = NULL;
 }
 
-static void free_buffer(WriteRel *wr, WriteBuffer *buf);
+static void drop_buffer(WriteRel *wr, WriteBuffer *buf);
 
 void
 write_forget_all(WriteRel *wr)
 {
 	while (wr->buffers)
-		free_buffer(wr, wr->buffers);
+		drop_buffer(wr, wr->buffers);
 	write_forget_newest(wr);
 	wr->dict = NULL;
 	wr->log = NULL;
@@ -235,6 +235,7 @@ write_accepted(WriteRel *wr, const ItemPointerData *tid, CommandId cid)
 
 /* ---- buffers --------------------------------------------------------------------------------------------------- */
 
+/* At an abort: a temporary file goes with its resource owner. */
 static void
 free_buffer(WriteRel *wr, WriteBuffer *buf)
 {
@@ -244,6 +245,13 @@ free_buffer(WriteRel *wr, WriteBuffer *buf)
 		link = &(*link)->next;
 	*link = buf->next;
 	MemoryContextDelete(buf->cxt);
+}
+
+static void
+drop_buffer(WriteRel *wr, WriteBuffer *buf)
+{
+	changes_close_file(buf);
+	free_buffer(wr, buf);
 }
 
 static WriteBuffer *
@@ -605,12 +613,14 @@ settle(WriteRel *wr, Relation rel, WriteBuffer *buf)
 
 /*
  * Rows are staged raw, at about 32 bytes each, up to a quarter of the setting or 16 MB; then they are merged into the
- * decoded matrices, which take a few bytes a row and are written out when they reach the setting.
+ * decoded matrices, which take a few bytes a row and go to a temporary file when they reach the setting. What has to
+ * stay in memory all the same (which rows were touched, what is where in the file) is bounded by writing to the table.
  */
 void
 write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf)
 {
 	size_t limit = (size_t) am_write_buffer_kb * 1024;
+	size_t resident_limit = limit / 2;
 
 	if (++buf->since_check < ROWS_BETWEEN_CHECKS)
 		return;
@@ -621,17 +631,14 @@ write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf)
 	if (cseg_batch_staged(buf->batch) * STAGED_ROW_BYTES < Min(limit / 4, MAX_STAGED_BYTES))
 		return;
 	settle(wr, rel, buf);
+	if (cseg_batch_bytes(buf->batch) <= limit)
+		return;
+	changes_spill(buf, rel);
 	/* Keys that pass through each other collide for a moment: such a statement is written at its end, if it can be. */
 	if (buf->has_moves)
-		limit *= MOVES_LIMIT_FACTOR;
-	if (cseg_batch_bytes(buf->batch) > limit)
+		resident_limit *= MOVES_LIMIT_FACTOR;
+	if (changes_resident_bytes(buf) > resident_limit)
 		write_flush(wr, rel, buf, false);
-}
-
-static bool
-buffer_is_empty(const WriteBuffer *buf)
-{
-	return cseg_batch_empty(buf->batch);
 }
 
 static Relation
@@ -651,9 +658,9 @@ open_relation(const WriteRel *wr)
 static void
 flush_buffer(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final)
 {
-	if (!buffer_is_empty(buf))
+	if (!changes_none(buf))
 		write_flush(wr, rel, buf, final);
-	free_buffer(wr, buf);
+	drop_buffer(wr, buf);
 }
 
 static void
@@ -683,7 +690,7 @@ am_flush_before_read(Relation rel, Snapshot snapshot)
 		again = false;
 		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
 		{
-			if (buffer_is_empty(buf) || (snapshot && IsMVCCSnapshot(snapshot) && buf->cid >= snapshot->curcid))
+			if (changes_none(buf) || (snapshot && IsMVCCSnapshot(snapshot) && buf->cid >= snapshot->curcid))
 				continue;
 			if (buf->subid != subid)
 				refuse_upper_flush(rel);
@@ -713,7 +720,7 @@ flush_matching(WriteRel *wr, CommandId cid, bool final)
 			if (rel)
 				flush_buffer(wr, rel, buf, final);
 			else
-				free_buffer(wr, buf); /* dropped or truncated since */
+				drop_buffer(wr, buf); /* dropped or truncated since */
 			again = true;
 			break;
 		}

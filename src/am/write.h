@@ -14,6 +14,7 @@
 #include "utils/hsearch.h"
 
 typedef struct WriteGroup WriteGroup;
+typedef struct ChangeSpill ChangeSpill;
 
 /* An instance as a buffer refers to it. */
 typedef struct InstanceRef
@@ -43,6 +44,7 @@ typedef struct WriteBuffer
 	CommandId cid;
 	StoreOwner *owner;
 	CsegBatch *batch;
+	ChangeSpill *spill; /* what of it did not fit in memory, or NULL: see changes.h */
 	int n_groups;
 	int cap_groups;
 	WriteGroup **groups;

@@ -17,6 +17,7 @@
 #include "executor/executor.h"
 #include "optimizer/appendinfo.h"
 #include "pgstat.h"
+#include "storage/buffile.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
@@ -132,6 +133,7 @@ compat_add_live_and_dead(Relation rel, int64 live, int64 dead)
 
 /* 17 hands ANALYZE's blocks over as a stream of buffers; only their numbers are of interest here. */
 #if PG_VERSION_NUM >= 170000
+#include "storage/buffile.h"
 #include "storage/bufmgr.h"
 #include "storage/read_stream.h"
 #define COMPAT_ANALYZE_STREAM 1
@@ -149,6 +151,18 @@ compat_next_block(ReadStream *stream, BlockNumber *block)
 #else
 #define COMPAT_ANALYZE_STREAM 0
 #endif
+
+/* 16 has a read of a temporary file that raises where the file is too short. */
+static inline void
+compat_read_temp_file(BufFile *file, void *to, size_t len)
+{
+#if PG_VERSION_NUM >= 160000
+	BufFileReadExact(file, to, len);
+#else
+	if (BufFileRead(file, to, len) != len)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from a temporary file")));
+#endif
+}
 
 /* 16 lets a custom scan name the kind of its slot. Before, the slot and what was compiled for it are made anew. */
 #if PG_VERSION_NUM >= 160000

@@ -17,6 +17,7 @@
 #include "cell.hpp"
 #include "dictionary.hpp"
 #include "guard.hpp"
+#include "touched.hpp"
 
 namespace cseg {
 namespace {
@@ -135,7 +136,7 @@ public:
 	uint32_t intern_unsought(std::string_view text);
 	void stage(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegValue *v);
 	void stage_named(uint32_t group, uint8_t slot, std::string_view name, const CsegValue *v);
-	bool touched(uint32_t group, uint8_t slot, uint32_t ordinal) const;
+	void forget_cells();
 	void lookup(CsegDict *dict);
 	void growth(CsegDict *dict, const uint8_t **bytes, size_t *len, uint32_t *count);
 	void resolve(CsegDict *dict);
@@ -147,6 +148,7 @@ public:
 	std::vector<std::string_view> texts; // pending identities by id
 	std::vector<Waiting> waiting;        // rows that wait to be looked up
 	std::vector<SettledCell> cells;      // ordered by (group, container)
+	TouchedRows touched_rows;
 
 private:
 	uint32_t intern(std::string_view text);
@@ -170,7 +172,6 @@ private:
 	Pool pool;
 	const CsegDict *looked_in = nullptr; // has none of the pending identities in its first looked_at records
 	uint64_t looked_at = 0;
-	boost::unordered_flat_map<uint64_t, uint64_t> touched_slots; // group << 32 | ordinal -> slots
 	uint32_t near_group = 0;
 	std::vector<CsegCell *> near; // cells of near_group by container, as far as they were asked for
 	size_t placed = 0;
@@ -228,7 +229,7 @@ void Batch::stage(uint32_t group, uint8_t slot, uint32_t who, Op op, const CsegV
 	append(group, slot, who, op, v);
 	OnFailure undo([this] { unplaced.pop_back(); });
 	if (op != Op::insert)
-		touched_slots[static_cast<uint64_t>(group) << 32 | who] |= slot_bit(slot);
+		touched_rows.add(group, slot, who);
 	if (!overtakes && !(who & CSEG_PENDING)) {
 		place(unplaced.back());
 		unplaced.pop_back();
@@ -245,11 +246,10 @@ void Batch::stage_named(uint32_t group, uint8_t slot, std::string_view name, con
 	undo.dismiss();
 }
 
-bool Batch::touched(uint32_t group, uint8_t slot, uint32_t ordinal) const {
-	if (touched_slots.empty())
-		return false;
-	const auto at = touched_slots.find(static_cast<uint64_t>(group) << 32 | ordinal);
-	return at != touched_slots.end() && (at->second >> (slot & (CSEG_SLOTS - 1)) & 1) != 0;
+void Batch::forget_cells() {
+	near.clear();
+	cells.clear();
+	cells.shrink_to_fit();
 }
 
 void Batch::lookup(CsegDict *dict) {
@@ -432,7 +432,7 @@ size_t Batch::bytes() const {
 	size_t n = sizeof *this + unplaced.capacity() * sizeof unplaced[0] + texts.capacity() * sizeof texts[0] +
 			   arena.bytes() + names.bytes() + waiting.capacity() * sizeof waiting[0] +
 			   ids.bucket_count() * (sizeof(std::string_view) + kSlotBytes / 2) + pool.capacity() +
-			   touched_slots.bucket_count() * kSlotBytes + near.capacity() * sizeof near[0];
+			   touched_rows.bytes() + near.capacity() * sizeof near[0];
 	for (const SettledCell &settled : cells)
 		n += sizeof settled + settled.cell->bytes();
 	return n;
@@ -473,6 +473,14 @@ void cseg_batch_clear(CsegBatch *batch) {
 	batch->batch = Batch();
 }
 
+void cseg_batch_forget_cells(CsegBatch *batch) {
+	batch->batch.forget_cells();
+}
+
+size_t cseg_batch_touched_bytes(const CsegBatch *batch) {
+	return batch->batch.touched_rows.bytes();
+}
+
 CsegCode cseg_batch_intern(CsegBatch *batch, const uint8_t *text, size_t len, uint32_t *who, CsegError *err) {
 	return guard(err, [&] { *who = batch->batch.intern_unsought({reinterpret_cast<const char *>(text), len}); });
 }
@@ -498,7 +506,7 @@ CsegCode cseg_batch_remove(CsegBatch *batch, uint32_t group, uint8_t slot, uint3
 }
 
 bool cseg_batch_touched(const CsegBatch *batch, uint32_t group, uint8_t slot, uint32_t ordinal) {
-	return batch->batch.touched(group, slot, ordinal);
+	return batch->batch.touched_rows.has(group, slot, ordinal);
 }
 
 uint32_t cseg_batch_waiting(const CsegBatch *batch) {

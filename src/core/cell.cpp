@@ -325,6 +325,33 @@ size_t event_count(const Matrix &m) {
 	return m.event_key.size();
 }
 
+// Goes over the entries of two matrices in order of low: runs that only one of them has, and pairs.
+template <class OnlyFirst, class OnlySecond, class Both>
+void merge_entries(const Matrix &first, const Matrix &second, OnlyFirst &&only_first, OnlySecond &&only_second,
+				   Both &&both) {
+	const auto run_end = [](const Matrix &m, size_t at, uint16_t bound) {
+		const auto it = std::lower_bound(m.low.begin() + static_cast<ptrdiff_t>(at), m.low.end(), bound);
+		return static_cast<size_t>(it - m.low.begin());
+	};
+	size_t i = 0;
+	size_t j = 0;
+	while (i < first.size() && j < second.size()) {
+		if (first.low[i] < second.low[j]) {
+			const size_t next = run_end(first, i, second.low[j]);
+			only_first(i, next);
+			i = next;
+		} else if (second.low[j] < first.low[i]) {
+			const size_t next = run_end(second, j, first.low[i]);
+			only_second(j, next);
+			j = next;
+		} else {
+			both(i++, j++);
+		}
+	}
+	only_first(i, first.size());
+	only_second(j, second.size());
+}
+
 // Entries that only the delta has.
 void put_new_entries(Builder &b, const Matrix &delta, size_t first, size_t last, bool touch) {
 	if (!touch) {
@@ -350,6 +377,27 @@ void put_merged_entry(Builder &b, const Matrix &state, size_t i, const Matrix &d
 	put_rows(b, &state, i, state.set[i] & ~removed, delta.set[j], delta.pool,
 			 [&walk](unsigned slot) -> const Values & { return walk.to(slot); });
 	b.end(marks);
+}
+
+// What EntryChange makes of the changes behind two entries, the earlier ones first.
+Marks combined_marks(const Marks &a, const Marks &b) {
+	Marks m;
+	m.removed = a.removed | b.removed;
+	m.moved = a.moved | b.moved;
+	m.inserted = a.inserted | b.inserted;
+	m.updated = a.updated | (b.updated & ~a.inserted);
+	m.clash = a.clash | b.clash | (a.inserted & b.inserted);
+	return m;
+}
+
+void put_combined_entry(Builder &b, const Matrix &earlier, size_t i, const Matrix &later, size_t j) {
+	const Marks before = earlier.mark(i);
+	const Marks after = later.mark(j);
+	Walk walk(later, j);
+	b.begin(earlier.low[i]);
+	put_rows(b, &earlier, i, earlier.set[i] & (~after.removed | before.inserted), later.set[j], later.pool,
+			 [&walk](unsigned slot) -> const Values & { return walk.to(slot); });
+	b.end(combined_marks(before, after));
 }
 
 } // namespace
@@ -452,34 +500,31 @@ void Cell::apply(const Cell &delta, bool touch) {
 	merged.reserve(std::min<size_t>(matrix.size() + change.size(), CSEG_CONTAINER_SIZE),
 				   event_count(matrix) + event_count(change));
 	Builder b(merged);
-	size_t i = 0;
-	size_t j = 0;
-	const auto run_end = [](const Matrix &m, size_t at, uint16_t bound) {
-		const auto it = std::lower_bound(m.low.begin() + static_cast<ptrdiff_t>(at), m.low.end(), bound);
-		return static_cast<size_t>(it - m.low.begin());
-	};
-	while (i < matrix.size() && j < change.size()) {
-		if (matrix.low[i] < change.low[j]) {
-			const size_t next = run_end(matrix, i, change.low[j]);
-			b.entries_of(matrix, i, next, true);
-			i = next;
-		} else if (change.low[j] < matrix.low[i]) {
-			const size_t next = run_end(change, j, matrix.low[i]);
-			put_new_entries(b, change, j, next, touch);
-			j = next;
-		} else {
-			put_merged_entry(b, matrix, i++, change, j++, touch);
-		}
-	}
-	b.entries_of(matrix, i, matrix.size(), true);
-	put_new_entries(b, change, j, change.size(), touch);
+	merge_entries(
+		matrix, change, [&](size_t i, size_t end) { b.entries_of(matrix, i, end, true); },
+		[&](size_t j, size_t end) { put_new_entries(b, change, j, end, touch); },
+		[&](size_t i, size_t j) { put_merged_entry(b, matrix, i, change, j, touch); });
+	matrix = std::move(merged);
+	encoded = {};
+}
+
+void Cell::combine(const Cell &later) {
+	const Matrix &change = later.matrix;
+	Matrix merged;
+	merged.reserve(std::min<size_t>(matrix.size() + change.size(), CSEG_CONTAINER_SIZE),
+				   event_count(matrix) + event_count(change));
+	Builder b(merged);
+	merge_entries(
+		matrix, change, [&](size_t i, size_t end) { b.entries_of(matrix, i, end, true); },
+		[&](size_t j, size_t end) { b.entries_of(change, j, end, true); },
+		[&](size_t i, size_t j) { put_combined_entry(b, matrix, i, change, j); });
 	matrix = std::move(merged);
 	encoded = {};
 }
 
 size_t Cell::bytes() const {
 	return sizeof *this + matrix.bytes() + staged.capacity() * sizeof staged[0] + staged_pool.capacity() +
-		   encoded.capacity();
+		   encoded.capacity() + packed.capacity();
 }
 
 // ---- invariants ----------------------------------------------------------------------------------------------
@@ -721,6 +766,14 @@ CsegCode cseg_cell_apply(CsegCell *state, const CsegCell *delta, bool touch, Cse
 	});
 }
 
+CsegCode cseg_cell_combine(CsegCell *change, const CsegCell *later, CsegError *err) {
+	return guard(err, [&] {
+		settled(later);
+		change->settle(nullptr);
+		change->combine(*later);
+	});
+}
+
 CsegCode cseg_cell_conflict(const CsegCell *state, const CsegCell *delta, const uint64_t alias[CSEG_SLOTS],
 							bool alias_self, bool *found, uint16_t *low, uint8_t *slot, CsegError *err) {
 	return guard(err, [&] {
@@ -919,6 +972,23 @@ size_t cseg_cell_estimate(const CsegCell *cell) {
 	for (const int64_t num : m.event_num)
 		bits += kEventBits + static_cast<size_t>(std::bit_width(static_cast<uint64_t>(num)));
 	return (bits + m.size() * kEntryBits) / 8;
+}
+
+CsegCode cseg_change_pack(CsegCell *change, const uint8_t **bytes, size_t *len, CsegError *err) {
+	return guard(err, [&] {
+		const Matrix &m = settled(change);
+		pack_change(m, change->packed);
+		*bytes = change->packed.data();
+		*len = change->packed.size();
+	});
+}
+
+CsegCode cseg_change_unpack(CsegCell **out, const uint8_t *bytes, size_t len, CsegError *err) {
+	return guard(err, [&] {
+		auto cell = std::make_unique<CsegCell>();
+		unpack_change(cell->matrix, bytes, len);
+		*out = cell.release();
+	});
 }
 
 CsegCode cseg_cell_encode(CsegCell *cell, const uint8_t **bytes, size_t *len, CsegError *err) {

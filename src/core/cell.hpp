@@ -96,6 +96,8 @@ struct Marks {
 // The marks of all entries, by kind: most kinds have none, and take no memory.
 class MarkColumns {
 public:
+	enum Kind : size_t { kRemoved, kMoved, kInserted, kUpdated, kClash, kTouched, kKinds };
+
 	bool empty() const {
 		return std::all_of(columns.begin(), columns.end(), [](const auto &c) { return c.empty(); });
 	}
@@ -146,9 +148,11 @@ public:
 		return n;
 	}
 
-private:
-	enum Kind : size_t { kRemoved, kMoved, kInserted, kUpdated, kClash, kTouched, kKinds };
+	const std::vector<uint64_t> &column(Kind k) const { return columns[k]; }
+	// As many as there are entries.
+	void set_column(Kind k, std::vector<uint64_t> masks) { columns[k] = std::move(masks); }
 
+private:
 	uint64_t get(Kind k, size_t i) const { return columns[k].empty() ? 0 : columns[k][i]; }
 
 	std::array<std::vector<uint64_t>, kKinds> columns; // each empty, or one per entry
@@ -266,12 +270,15 @@ public:
 	void unstage();              // forgets staged changes
 	void settle(const CsegStop *stop);
 	void apply(const Cell &delta, bool touch);
+	// Makes one change of two: this one, and a later one of the same statement.
+	void combine(const Cell &later);
 	size_t bytes() const;
 
 	Matrix matrix;
 	std::vector<Staged> staged;
 	Pool staged_pool;
 	std::vector<uint8_t> encoded; // of the matrix as it is, or empty
+	std::vector<uint8_t> packed;  // by cseg_change_pack
 
 private:
 	void sort_staged();
@@ -283,6 +290,9 @@ private:
 void encode_cell(const Matrix &m, std::vector<uint8_t> &out);
 void decode_cell(Matrix &m, const uint8_t *bytes, size_t len);
 void decode_cell_range(Matrix &m, const uint8_t *bytes, size_t len, uint16_t first, uint16_t last);
+// The same with every mark of a change but `touched`, which has none: for temporary files, read by who wrote them.
+void pack_change(const Matrix &m, std::vector<uint8_t> &out);
+void unpack_change(Matrix &m, const uint8_t *bytes, size_t len);
 
 } // namespace cseg
 

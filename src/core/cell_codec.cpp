@@ -679,6 +679,60 @@ void encode_cell(const Matrix &m, std::vector<uint8_t> &out) {
 	encode_matrix(kept, out);
 }
 
+// ---- changes in temporary files --------------------------------------------------------------------------------
+
+namespace {
+
+// How one mark of all entries is written.
+enum class MarkForm : uint8_t { none, as_set, masks };
+constexpr std::array kPackedMarks = {MarkColumns::kInserted, MarkColumns::kUpdated, MarkColumns::kClash};
+
+void pack_marks(Writer &w, const Matrix &m, MarkColumns::Kind kind) {
+	const std::vector<uint64_t> &masks = m.marks.column(kind);
+	const bool none = std::all_of(masks.begin(), masks.end(), [](uint64_t mask) { return mask == 0; });
+	const MarkForm form = none ? MarkForm::none : masks == m.set ? MarkForm::as_set : MarkForm::masks;
+	w.u8(static_cast<uint8_t>(form));
+	if (form == MarkForm::masks)
+		for (const uint64_t mask : masks)
+			w.u64(mask);
+}
+
+void unpack_marks(Reader &r, Matrix &m, MarkColumns::Kind kind) {
+	const auto form = static_cast<MarkForm>(r.u8());
+	if (form > MarkForm::masks)
+		throw Corrupt("marks of a change are of an unknown form");
+	if (form == MarkForm::none)
+		return;
+	std::vector<uint64_t> masks = m.set;
+	if (form == MarkForm::masks)
+		for (uint64_t &mask : masks)
+			mask = r.u64();
+	m.marks.set_column(kind, std::move(masks));
+}
+
+} // namespace
+
+void pack_change(const Matrix &m, std::vector<uint8_t> &out) {
+	std::vector<uint8_t> rows;
+	Writer w;
+	encode_matrix(m, rows);
+	w.u32(static_cast<uint32_t>(rows.size()));
+	w.bytes(rows.data(), rows.size());
+	for (const auto kind : kPackedMarks)
+		pack_marks(w, m, kind);
+	out = std::move(w.out);
+}
+
+void unpack_change(Matrix &m, const uint8_t *bytes, size_t len) {
+	Reader r(bytes, len);
+	const uint32_t rows = r.u32();
+	decode_cell(m, r.take(rows), rows);
+	for (const auto kind : kPackedMarks)
+		unpack_marks(r, m, kind);
+	if (r.left() != 0)
+		throw Corrupt("change has bytes left over");
+}
+
 void decode_cell(Matrix &m, const uint8_t *bytes, size_t len) {
 	decode_matrix(m, bytes, len, true, 0, 0);
 }

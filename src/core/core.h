@@ -164,6 +164,17 @@ CsegCode cseg_cell_settle(CsegCell *cell, const CsegStop *stop, CsegError *err);
 CsegCode cseg_cell_apply(CsegCell *state, const CsegCell *delta, bool touch, CsegError *err);
 
 /*
+ * change := what one cell would be that got the changes of `change` first and those of `later` after them. Both are
+ * changes of one statement: an update is of a row that the state had or the statement inserted, and what it removed
+ * it does not update.
+ */
+CsegCode cseg_cell_combine(CsegCell *change, const CsegCell *later, CsegError *err);
+/* A change with all that cseg_cell_combine and the checks below need to know of it, which is more than the encoding
+ * of a delta has: for temporary files. *bytes is valid until the cell is changed or freed. */
+CsegCode cseg_change_pack(CsegCell *change, const uint8_t **bytes, size_t *len, CsegError *err);
+CsegCode cseg_change_unpack(CsegCell **out, const uint8_t *bytes, size_t len, CsegError *err);
+
+/*
  * The first inserted row of the delta (cseg_cell_insert, not update) that collides: inserted twice in the delta, or
  * with a row of state that the delta does not remove, or with another inserted row of an alias slot. alias[s] is
  * the set of slots (of state's group) whose rows exclude a row in slot s, normally just bit s; pass alias_self =
@@ -403,6 +414,9 @@ size_t cseg_batch_bytes(const CsegBatch *batch);
 uint64_t cseg_batch_staged(const CsegBatch *batch); /* rows staged and not yet settled into cells */
 bool cseg_batch_empty(const CsegBatch *batch);
 void cseg_batch_clear(CsegBatch *batch); /* forgets everything and gives the memory back */
+/* Forgets the settled cells, which the caller has put elsewhere, but not which rows were touched. */
+void cseg_batch_forget_cells(CsegBatch *batch);
+size_t cseg_batch_touched_bytes(const CsegBatch *batch); /* of cseg_batch_bytes, for cseg_batch_touched */
 
 /* *who: CSEG_PENDING | id. The same text gives the same id until resolve. */
 CsegCode cseg_batch_intern(CsegBatch *batch, const uint8_t *text, size_t len, uint32_t *who, CsegError *err);
