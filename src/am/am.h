@@ -156,6 +156,16 @@ typedef struct AmCachedCell
 	uint64 used;
 } AmCachedCell;
 
+/* A few customers of a cell, read without the others. */
+typedef struct AmCachedPart
+{
+	StoreCell *cell;
+	uint16 first;
+	uint16 last;
+	CsegCell *data;
+	StoreOwner *owner;
+} AmCachedPart;
+
 #define AM_CELL_CACHE 16
 #define AM_NO_CONTAINER PG_UINT32_MAX
 
@@ -175,6 +185,8 @@ typedef struct AmReader
 	uint64 clock;
 	AmCachedCell cells[AM_CELL_CACHE];
 	StoreOwner *owners[AM_CELL_CACHE];
+	AmCachedPart part;
+	uint8 *part_reads; /* by the cell's place in the view; NULL before the first */
 	uint32 pinned_container;
 	const void *const *texts;
 } AmReader;
@@ -191,6 +203,10 @@ extern AmReader *am_reader_newest(Relation rel, CommandId cid, MemoryContext par
 extern void am_reader_free(AmReader *reader);
 /* Not to be changed unless the reader is of the newest state. Holds until some other cells have been asked for. */
 extern CsegCell *am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell);
+/* Not to be changed. Only n customers from first to last are there for sure: where they are few, and few have been
+ * asked for before, that is much less work. Holds until others have been asked for. */
+extern CsegCell *am_reader_customers(Relation rel, AmReader *reader, StoreCell *cell, uint16 first, uint16 last,
+									 uint32 n);
 /* The row at an address; instance and values are optional. */
 extern bool am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell **cell,
 						  StoreInstance **instance, CsegValue values[CSEG_MEASURES]);

@@ -164,6 +164,7 @@ typedef struct Target
 	AmReader *seen;        /* the statement's snapshot */
 	AmReader *newest;
 	StoreCell *cell; /* in newest */
+	bool as_seen;    /* the newest state has the cell in the very records that the statement sees */
 	StoreInstance *inst;
 	uint32 ordinal;
 	CsegValue before[CSEG_MEASURES]; /* as the statement saw it */
@@ -209,10 +210,10 @@ changed_by_us(Target *t, Relation rel, CommandId cid, CommandId *cmax)
 			return true;
 		}
 	}
-	if (t->cell == NULL)
+	if (t->cell == NULL || t->as_seen)
 		return false;
-	CSEG_CALL(rel,
-			  cseg_cell_touched(am_reader_cell(rel, t->newest, t->cell), t->addr.low, t->addr.slot, &touched, &err));
+	CSEG_CALL(rel, cseg_cell_touched(am_reader_customers(rel, t->newest, t->cell, t->addr.low, t->addr.low, 1),
+									 t->addr.low, t->addr.slot, &touched, &err));
 	if (touched)
 		*cmax = t->cell->n_deltas > 0 && t->cell->deltas[t->cell->n_deltas - 1]->own_later ? cid + 1 : cid;
 	return touched;
@@ -445,6 +446,36 @@ folded_by_us(const Target *t)
 	return t->cell && t->cell->base && t->cell->base->own_now;
 }
 
+static bool
+same_record(const StoreRecord *seen, const StoreRecord *newest)
+{
+	return ItemPointerEquals(unconstify(ItemPointerData *, &seen->tid), unconstify(ItemPointerData *, &newest->tid)) &&
+		   seen->checksum == newest->checksum && !newest->own_now;
+}
+
+/* Then what was seen of a row is how it is, and nothing has to be decoded again to know. */
+static bool
+same_records(const StoreCell *seen, const StoreCell *newest)
+{
+	if (newest == NULL || seen->n_deltas != newest->n_deltas || (seen->base == NULL) != (newest->base == NULL) ||
+		(seen->base && !same_record(seen->base, newest->base)))
+		return false;
+	for (int i = 0; i < seen->n_deltas; i++)
+		if (!same_record(seen->deltas[i], newest->deltas[i]))
+			return false;
+	return true;
+}
+
+static bool
+newest_row(Target *t, Relation rel)
+{
+	if (!t->as_seen || t->cell->group->instance[t->addr.slot] == NULL)
+		return am_reader_row(rel, t->newest, &t->addr, &t->cell, &t->inst, t->values);
+	t->inst = t->cell->group->instance[t->addr.slot];
+	memcpy(t->values, t->before, sizeof(t->values));
+	return true;
+}
+
 static TM_Result
 modified_later(const Target *t, TM_FailureData *tmfd, CommandId cid)
 {
@@ -458,6 +489,7 @@ open_target(Target *t, Relation rel, ItemPointer tid, Snapshot snapshot, Command
 			LockWaitPolicy wait_policy, TM_FailureData *tmfd)
 {
 	CommandId cmax;
+	StoreCell *newest;
 
 	memset(t, 0, sizeof(*t));
 	t->wr = write_rel(rel, true);
@@ -489,13 +521,15 @@ open_target(Target *t, Relation rel, ItemPointer tid, Snapshot snapshot, Command
 		return TM_WouldBlock;
 	}
 	t->newest = write_newest(t->wr, rel, cid);
-	t->cell = store_find_cell(t->newest->view, t->addr.cell_no);
+	newest = store_find_cell(t->newest->view, t->addr.cell_no);
+	t->as_seen = same_records(t->cell, newest);
+	t->cell = newest;
 	if (changed_by_us(t, rel, cid, &cmax))
 	{
 		failure(tmfd, tid, cmax);
 		return TM_SelfModified;
 	}
-	if (!am_reader_row(rel, t->newest, &t->addr, &t->cell, &t->inst, t->values))
+	if (!newest_row(t, rel))
 		return folded_by_us(t) ? modified_later(t, tmfd, cid) : gone(t, rel, tmfd);
 	if (same_values(t->before, t->values) || write_accepted(t->wr, &t->plain, cid))
 		return TM_Ok;

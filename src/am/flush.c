@@ -472,10 +472,10 @@ add_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta, const D
 }
 
 static void
-fold(Flush *f, FlushGroup *group, uint32 container, const StoreCell *sc, CsegCell *state, CsegCell *delta,
-	 const DeltaTotals *change)
+fold(Flush *f, FlushGroup *group, uint32 container, StoreCell *sc, CsegCell *delta, const DeltaTotals *change)
 {
 	DeltaTotals *t = palloc(sizeof(DeltaTotals));
+	CsegCell *state = am_reader_cell(f->rel, f->newest, sc);
 
 	for (int i = 0; i < sc->n_deltas; i++)
 	{
@@ -505,6 +505,19 @@ append_delta(Flush *f, FlushGroup *group, uint32 container, const StoreCell *sc,
 	new_record(f, STORE_DELTA, moved ? STORE_FLAG_MOVED : 0, group, sc->cell_no, container, sequence,
 			   (uint8 *) body.data, body.len);
 	pfree(body.data);
+}
+
+/* What the newest state has of the customers that are to change: the rest may be missing. */
+static CsegCell *
+state_of_changed(Flush *f, StoreCell *sc, CsegCell *delta)
+{
+	CsegArrays changed;
+
+	CSEG_CALL(f->rel, cseg_cell_arrays(delta, &changed, &err));
+	if (changed.n_entries == 0)
+		return am_reader_cell(f->rel, f->newest, sc);
+	return am_reader_customers(f->rel, f->newest, sc, changed.low[0], changed.low[changed.n_entries - 1],
+							   changed.n_entries);
 }
 
 /* Only an instance with no more rows than the statement took away can have lost its last one. */
@@ -542,7 +555,7 @@ find_emptied(Flush *f)
 		StoreCell *sc = group->sg ? store_group_cell(group->sg, key.container) : NULL;
 
 		CHECK_FOR_INTERRUPTS();
-		CSEG_CALL(f->rel, cseg_cell_change(sc ? am_reader_cell(f->rel, f->newest, sc) : NULL, delta, change->change,
+		CSEG_CALL(f->rel, cseg_cell_change(sc ? state_of_changed(f, sc, delta) : NULL, delta, change->change,
 										   &change->slots, &err));
 		for (int s = 0; s < CSEG_SLOTS; s++)
 			if (change->slots & (UINT64CONST(1) << s))
@@ -564,7 +577,7 @@ static void
 flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 {
 	StoreCell *sc = group->sg ? store_group_cell(group->sg, container) : NULL;
-	CsegCell *state = sc ? am_reader_cell(f->rel, f->newest, sc) : NULL;
+	CsegCell *state = sc ? state_of_changed(f, sc, delta) : NULL;
 	DeltaTotals *change = palloc0(sizeof(DeltaTotals));
 	const uint8 *bytes;
 	size_t len;
@@ -584,13 +597,13 @@ flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 	/* Encoding the change is half of the work of a fold, which does without it. */
 	if (!moved && pays && fold_allowed(f, group, sc, change->slots))
 	{
-		fold(f, group, container, sc, state, delta, change);
+		fold(f, group, container, sc, delta, change);
 		pfree(change);
 		return;
 	}
 	CSEG_CALL(f->rel, cseg_cell_encode(delta, &bytes, &len, &err));
 	if (!moved && !pays && fold_pays(sc, len) && fold_allowed(f, group, sc, change->slots))
-		fold(f, group, container, sc, state, delta, change);
+		fold(f, group, container, sc, delta, change);
 	else
 		append_delta(f, group, container, sc, bytes, len, moved, change);
 	pfree(change);
@@ -641,7 +654,7 @@ tidy_group(Flush *f, FlushGroup *group)
 		if (changes_cell_exists(f->buf, (ChangeKey){group->wg->index, sc->container}) ||
 			(!has_moved_delta(sc) && !delta_speaks_of(f, sc, group->emptied)) || !fold_allowed(f, group, sc, 0))
 			continue;
-		fold(f, group, sc->container, sc, am_reader_cell(f->rel, f->newest, sc), empty, nothing);
+		fold(f, group, sc->container, sc, empty, nothing);
 	}
 	pfree(nothing);
 }

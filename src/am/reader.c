@@ -16,6 +16,8 @@
 #include "compat/compat.h"
 
 #define READER_CACHE 4
+#define MAX_PART_READS 4
+#define MAX_SHARED_PART_READS 16
 
 static AmReader *cache[READER_CACHE];
 static uint64 epoch = 1;
@@ -107,6 +109,7 @@ reader_new(Relation rel, MemoryContext parent, bool newest)
 	reader->pinned_container = AM_NO_CONTAINER;
 	for (int i = 0; i < AM_CELL_CACHE; i++)
 		reader->owners[i] = store_owner_new(cxt, newest ? cseg_cell_free : store_unpin_cell);
+	reader->part.owner = store_owner_new(cxt, newest ? cseg_cell_free : store_unpin_cell);
 	return reader;
 }
 
@@ -234,20 +237,33 @@ am_reader_newest(Relation rel, CommandId cid, MemoryContext parent)
 }
 
 static CsegCell *
-read_into(Relation rel, AmReader *reader, StoreCell *cell, StoreOwner *owner)
+cell_at_hand(AmReader *reader, StoreCell *cell)
 {
-	StoreSharedCell *shared;
-	CsegCell *data;
-
-	if (reader->newest)
+	for (int i = 0; i < AM_CELL_CACHE; i++)
 	{
-		data = store_read_cell(rel, cell, true);
-		store_owner_set(owner, data);
-		return data;
+		if (reader->cells[i].cell != cell)
+			continue;
+		reader->cells[i].used = ++reader->clock;
+		return reader->cells[i].data;
 	}
-	shared = store_share_cell(rel, cell);
-	store_owner_set(owner, shared);
-	return store_shared_cell(shared);
+	return NULL;
+}
+
+/* Takes in what was read of a cell, in place of what has not been asked for the longest. */
+static CsegCell *
+put_at_hand(AmReader *reader, StoreCell *cell, void *owned, CsegCell *data)
+{
+	int victim = 0;
+
+	for (int i = 0; i < AM_CELL_CACHE; i++)
+		if (reader->cells[i].used < reader->cells[victim].used)
+			victim = i;
+	/* Where cells come back in any order, parts of them are worth it once more. */
+	if (reader->cells[victim].cell && reader->part_reads)
+		reader->part_reads[reader->cells[victim].cell->at] = 0;
+	store_owner_set(reader->owners[victim], owned);
+	reader->cells[victim] = (AmCachedCell){.cell = cell, .data = data, .used = ++reader->clock};
+	return data;
 }
 
 /*
@@ -257,25 +273,87 @@ read_into(Relation rel, AmReader *reader, StoreCell *cell, StoreOwner *owner)
 CsegCell *
 am_reader_cell(Relation rel, AmReader *reader, StoreCell *cell)
 {
-	int victim = 0;
+	CsegCell *data = cell_at_hand(reader, cell);
 	MemoryContext old;
+
+	if (data)
+		return data;
+	old = MemoryContextSwitchTo(reader->cxt);
+	if (reader->newest)
+	{
+		data = store_read_cell(rel, cell, true);
+		put_at_hand(reader, cell, data, data);
+	}
+	else
+	{
+		StoreSharedCell *shared = store_share_cell(rel, cell);
+
+		data = put_at_hand(reader, cell, shared, store_shared_cell(shared));
+	}
+	MemoryContextSwitchTo(old);
+	return data;
+}
+
+static CsegCell *
+put_part(AmReader *reader, StoreCell *cell, uint16 first, uint16 last, void *owned, CsegCell *data)
+{
+	AmCachedPart *part = &reader->part;
+
+	store_owner_set(part->owner, owned);
+	part->cell = cell;
+	part->first = first;
+	part->last = last;
+	part->data = data;
+	return data;
+}
+
+/* How often parts of a cell are read before all of it is. */
+static bool
+parts_are_enough(AmReader *reader, const StoreCell *cell)
+{
+	int most = reader->newest ? MAX_PART_READS : MAX_SHARED_PART_READS;
+
+	if (reader->part_reads == NULL)
+		reader->part_reads = MemoryContextAllocZero(reader->cxt, Max(reader->view->n_cells, 1));
+	if (reader->part_reads[cell->at] == most)
+		return false;
+	reader->part_reads[cell->at]++;
+	return true;
+}
+
+static CsegCell *
+read_part(Relation rel, AmReader *reader, StoreCell *cell, uint16 first, uint16 last)
+{
+	uint16 low[2] = {first, last};
+	StoreSharedCell *shared;
 	CsegCell *data;
 
-	for (int i = 0; i < AM_CELL_CACHE; i++)
+	if (reader->newest)
 	{
-		if (reader->cells[i].cell == cell)
-		{
-			reader->cells[i].used = ++reader->clock;
-			return reader->cells[i].data;
-		}
-		if (reader->cells[i].used < reader->cells[victim].used)
-			victim = i;
+		data = store_read_cell_range(rel, cell, first, last, true);
+		return put_part(reader, cell, first, last, data, data);
 	}
+	shared = store_share_customers(rel, cell, low, first == last ? 1 : 2);
+	data = store_shared_cell(shared);
+	if (store_shared_whole(shared))
+		return put_at_hand(reader, cell, shared, data);
+	return put_part(reader, cell, first, last, shared, data);
+}
+
+CsegCell *
+am_reader_customers(Relation rel, AmReader *reader, StoreCell *cell, uint16 first, uint16 last, uint32 n)
+{
+	CsegCell *data = cell_at_hand(reader, cell);
+	MemoryContext old;
+
+	if (data)
+		return data;
+	if (reader->part.cell == cell && reader->part.first <= first && reader->part.last >= last)
+		return reader->part.data;
+	if (!store_are_few_customers(first, last, n) || !parts_are_enough(reader, cell))
+		return am_reader_cell(rel, reader, cell);
 	old = MemoryContextSwitchTo(reader->cxt);
-	reader->cells[victim].cell = NULL;
-	store_owner_set(reader->owners[victim], NULL);
-	data = read_into(rel, reader, cell, reader->owners[victim]);
-	reader->cells[victim] = (AmCachedCell){.cell = cell, .data = data, .used = ++reader->clock};
+	data = read_part(rel, reader, cell, first, last);
 	MemoryContextSwitchTo(old);
 	return data;
 }
@@ -294,8 +372,8 @@ am_reader_row(Relation rel, AmReader *reader, const AmAddress *addr, StoreCell *
 		*instance = c ? c->group->instance[addr->slot] : NULL;
 	if (c == NULL)
 		return false;
-	CSEG_CALL(rel, cseg_cell_get(am_reader_cell(rel, reader, c), addr->low, addr->slot, &found,
-								 values ? values : scratch, &err));
+	CSEG_CALL(rel, cseg_cell_get(am_reader_customers(rel, reader, c, addr->low, addr->low, 1), addr->low, addr->slot,
+								 &found, values ? values : scratch, &err));
 	if (found && c->group->instance[addr->slot] == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -418,7 +418,7 @@ check_gone(Rewrite *rw, uint32 ordinal)
 		if (cell->container != container)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		data = store_read_cell_range(rw->rel, cell, low, low);
+		data = store_read_cell_range(rw->rel, cell, low, low, false);
 		store_owner_set(owner, data);
 		CSEG_CALL(rw->rel, cseg_cell_mask(data, low, &mask, &err));
 		if (mask != 0)

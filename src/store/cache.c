@@ -27,6 +27,12 @@ cache_budget(void)
 	return (Size) store_cell_cache_kb * 1024;
 }
 
+Size
+cache_used(void)
+{
+	return hot_bytes + cold_bytes;
+}
+
 static void
 add_to(CacheEntry *entry, bool to_hot)
 {

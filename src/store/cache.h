@@ -34,6 +34,7 @@ extern void cache_unpin(CacheEntry *entry);
 extern void cache_resize(CacheEntry *entry, Size bytes);
 extern void cache_forget(CacheEntry *entry);
 extern Size cache_budget(void);
+extern Size cache_used(void);
 /* Before anything is looked for: entries of relations that change are forgotten from then on. */
 extern void cache_init(void);
 

@@ -98,7 +98,7 @@ store_read_cell(Relation rel, const StoreCell *cell, bool touch_own)
 }
 
 CsegCell *
-store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last)
+store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last, bool touch_own)
 {
-	return cell_read(rel, cell, NULL, low_first, low_last, false);
+	return cell_read(rel, cell, NULL, low_first, low_last, touch_own);
 }

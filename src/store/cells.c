@@ -22,6 +22,10 @@
 
 /* Decoding a block costs about a tenth of decoding a large cell; a lookup reads one or two, of each part. */
 #define MAX_LOOKUPS 4
+/* Where it would push out what is wanted as often, all that the decoding of it saves has to come from this cell. */
+#define MAX_LOOKUPS_CROWDED 64
+/* A cell takes up to so many times the room of its bytes, about. */
+#define DECODED_GROWTH 8
 /* So many customers, or such a range of them, are no few. */
 #define FEW_CUSTOMERS 8
 #define FEW_RANGE (CSEG_CONTAINER_SIZE / 8)
@@ -46,6 +50,7 @@ struct StoreSharedCell
 	CsegCell *cell;   /* NULL: bytes only */
 	CellBytes *bytes; /* of each part, while there is no cell */
 	int lookups;
+	bool of_few; /* holds only the customers that were asked for, for sure */
 	uint64 hash;
 	int n_parts;
 	CellPart parts[FLEXIBLE_ARRAY_MEMBER];
@@ -234,10 +239,17 @@ store_share_cell(Relation rel, const StoreCell *cell)
 	return s;
 }
 
-static bool
-are_few(const uint16 *low, int n)
+bool
+store_are_few_customers(uint16 low_first, uint16 low_last, uint32 n)
 {
-	return n <= FEW_CUSTOMERS && low[n - 1] - low[0] <= FEW_RANGE;
+	return n <= FEW_CUSTOMERS && low_last - low_first <= FEW_RANGE;
+}
+
+static bool
+is_wanted_often(const StoreSharedCell *s)
+{
+	return s->lookups >
+		   (cache_used() + s->entry.bytes * DECODED_GROWTH <= cache_budget() ? MAX_LOOKUPS : MAX_LOOKUPS_CROWDED);
 }
 
 StoreSharedCell *
@@ -246,21 +258,30 @@ store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, in
 	StoreSharedCell *kept;
 	StoreSharedCell *s;
 
-	if (!are_few(low, n))
+	if (!store_are_few_customers(low[0], low[n - 1], (uint32) n))
 		return store_share_cell(rel, cell);
 	start();
 	kept = find(rel, cell);
-	if (kept && (kept->cell || ++kept->lookups > MAX_LOOKUPS))
+	if (kept)
+		kept->lookups++;
+	if (kept && (kept->cell || is_wanted_often(kept)))
 		return store_share_cell(rel, cell);
 	if (kept)
 		cache_pin(&kept->entry);
 	else
 		kept = keep_bytes(rel, cell);
 	s = new_entry(rel, cell);
+	s->of_few = true;
 	set_cell(s, cell_read(rel, cell, kept->bytes, low[0], low[n - 1], false));
 	cache_keep_private(&s->entry);
 	cache_unpin(&kept->entry);
 	return s;
+}
+
+bool
+store_shared_whole(const StoreSharedCell *shared)
+{
+	return !shared->of_few;
 }
 
 CsegCell *

@@ -85,16 +85,19 @@ note_tuple(PageMarks *marks, Snapshot snapshot, HeapTupleHeader tuple)
 		note_xid(marks, snapshot, HeapTupleHeaderGetRawXmax(tuple));
 }
 
-static void
+bool
 page_tuple(Relation rel, Buffer buffer, OffsetNumber at, HeapTuple tuple)
 {
 	Page page = BufferGetPage(buffer);
 	ItemId item = PageGetItemId(page, at);
 
+	if (!ItemIdIsNormal(item))
+		return false;
 	tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
 	tuple->t_len = ItemIdGetLength(item);
 	tuple->t_tableOid = RelationGetRelid(rel);
 	ItemPointerSet(&tuple->t_self, BufferGetBlockNumber(buffer), at);
+	return true;
 }
 
 /* Which tuples of the page the snapshot sees. The LSN is read while nobody can change more than hints. */
@@ -114,9 +117,8 @@ visible_tuples(Relation rel, Buffer buffer, Snapshot snapshot, PageMarks *marks,
 	{
 		HeapTupleData tuple;
 
-		if (!ItemIdIsNormal(PageGetItemId(page, at)))
+		if (!page_tuple(rel, buffer, at, &tuple))
 			continue;
-		page_tuple(rel, buffer, at, &tuple);
 		if (HeapTupleSatisfiesVisibility(&tuple, snapshot, buffer))
 			visible[n++] = at;
 		note_tuple(marks, snapshot, tuple.t_data);

@@ -9,7 +9,10 @@
 
 #include "access/htup.h"
 #include "access/xlogdefs.h"
+#include "access/htup.h"
 #include "storage/block.h"
+#include "storage/buf.h"
+#include "storage/off.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -30,6 +33,8 @@ extern bool pages_may_share(Relation rel, Snapshot snapshot);
 /* Hands out each record that the snapshot sees, in the order of the file. Marks are made in the current context. */
 extern void pages_read(Relation rel, Snapshot snapshot, PageMarks *marks, void (*take)(void *arg, HeapTuple tuple),
 					   void *arg);
+/* The tuple at an item of a page that is locked; false where there is none. */
+extern bool page_tuple(Relation rel, Buffer buffer, OffsetNumber at, HeapTuple tuple);
 extern bool pages_unchanged(Relation rel, Snapshot snapshot, const PageMarks *marks);
 
 #endif /* CSEG_STORE_PAGES_H */

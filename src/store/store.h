@@ -207,7 +207,10 @@ extern StoreCell *store_group_cell(const StoreGroup *group, uint32 container);
  * a later command, which does not say what it changed.) */
 extern CsegCell *store_read_cell(Relation rel, const StoreCell *cell, bool touch_own);
 /* As above, of the customers low_first..low_last alone: others may be missing. */
-extern CsegCell *store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last);
+extern CsegCell *store_read_cell_range(Relation rel, const StoreCell *cell, uint16 low_first, uint16 low_last,
+									   bool touch_own);
+/* Whether that range is worth more than reading all, for n customers of it. */
+extern bool store_are_few_customers(uint16 low_first, uint16 low_last, uint32 n);
 /* A cell as kept by the backend within customer_segmentation.cell_cache: pinned, shared, not to be changed (so
  * nothing here marks own rows); given back with store_unpin_cell, which a StoreOwner can call. */
 typedef struct StoreSharedCell StoreSharedCell;
@@ -215,6 +218,7 @@ extern StoreSharedCell *store_share_cell(Relation rel, const StoreCell *cell);
 /* As above, but only these customers (n > 0, ascending) are there for sure: for a few of them less is decoded. */
 extern StoreSharedCell *store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, int n);
 extern CsegCell *store_shared_cell(const StoreSharedCell *shared);
+extern bool store_shared_whole(const StoreSharedCell *shared);
 extern void store_unpin_cell(void *shared);
 /* One delta as it is, removals included. */
 extern CsegCell *store_read_delta(Relation rel, const StoreRecord *rec);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/heaptoast.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -17,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
+#include "store/pages.h"
 #include "store/record.h"
 #include "store/views.h"
 
@@ -728,39 +730,73 @@ number_table(MemoryContext cxt, const char *name, Size entry_size)
 	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* The snapshots that say what a writer's command may do with a record. */
+typedef struct WriterSnapshots
+{
+	SnapshotData mine;
+	SnapshotData mine_and_now;
+} WriterSnapshots;
+
+static void
+take_newest(ViewBuilder *b, HeapTuple tuple, Buffer buffer, WriterSnapshots *w)
+{
+	StoreRecord *rec;
+
+	note_used(b, tuple);
+	if (!HeapTupleSatisfiesVisibility(tuple, SnapshotSelf, buffer))
+		return;
+	rec = record_parse(b->rel, tuple);
+	rec->deletable = HeapTupleSatisfiesVisibility(tuple, &w->mine, buffer);
+	rec->own_now = !rec->deletable && TransactionIdIsCurrentTransactionId(rec->xmin);
+	rec->own_later = rec->own_now && !HeapTupleSatisfiesVisibility(tuple, &w->mine_and_now, buffer);
+	rec->settled = (rec->flags & STORE_FLAG_MOVED) == 0 || !TransactionIdIsNormal(rec->xmin) ||
+				   GlobalVisCheckRemovableXid(b->rel, rec->xmin);
+	builder_add(b, rec);
+}
+
+/*
+ * Tuples in any state, page by page. Pages are pruned as in a scan for a snapshot: sessions that only write would look
+ * at ever more dead tuples.
+ */
+static void
+scan_newest(ViewBuilder *b, WriterSnapshots *w)
+{
+	BlockNumber n = RelationGetNumberOfBlocks(b->rel);
+
+	for (BlockNumber block = 0; block < n; block++)
+	{
+		Buffer buffer = ReadBuffer(b->rel, block);
+		OffsetNumber last;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_page_prune_opt(b->rel, buffer);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		last = PageGetMaxOffsetNumber(BufferGetPage(buffer));
+		for (OffsetNumber at = FirstOffsetNumber; at <= last; at = OffsetNumberNext(at))
+		{
+			HeapTupleData tuple;
+
+			if (page_tuple(b->rel, buffer, at, &tuple))
+				take_newest(b, &tuple, buffer, w);
+		}
+		UnlockReleaseBuffer(buffer);
+	}
+}
+
 StoreView *
 store_view_newest(Relation rel, CommandId cid, MemoryContext parent)
 {
 	StoreView *view = new_view(parent);
 	MemoryContext old = MemoryContextSwitchTo(view->cxt);
 	ViewBuilder b = {.view = view, .rel = rel};
-	SnapshotData mine = deletable_snapshot(cid);
-	SnapshotData mine_and_now = mine;
-	RecordScan scan;
-	HeapTuple tuple;
+	WriterSnapshots w = {.mine = deletable_snapshot(cid)};
 
-	mine_and_now.curcid = cid + 1;
+	w.mine_and_now = w.mine;
+	w.mine_and_now.curcid = cid + 1;
 	view->lenient = true;
 	b.used = number_table(view->cxt, "customer_segmentation slots in use", sizeof(UsedSlots));
 	b.sequences = number_table(view->cxt, "customer_segmentation sequences", sizeof(LastSequence));
-	record_scan_begin(&scan, rel, SnapshotAny);
-	while ((tuple = record_scan_next(&scan)) != NULL)
-	{
-		StoreRecord *rec;
-
-		CHECK_FOR_INTERRUPTS();
-		note_used(&b, tuple);
-		if (!record_scan_visible(&scan, SnapshotSelf))
-			continue;
-		rec = record_parse(rel, tuple);
-		rec->deletable = record_scan_visible(&scan, &mine);
-		rec->own_now = !rec->deletable && TransactionIdIsCurrentTransactionId(rec->xmin);
-		rec->own_later = rec->own_now && !record_scan_visible(&scan, &mine_and_now);
-		rec->settled = (rec->flags & STORE_FLAG_MOVED) == 0 || !TransactionIdIsNormal(rec->xmin) ||
-					   GlobalVisCheckRemovableXid(rel, rec->xmin);
-		builder_add(&b, rec);
-	}
-	record_scan_end(&scan);
+	scan_newest(&b, &w);
 	build(&b);
 	set_sequences(&b);
 	MemoryContextSwitchTo(old);
