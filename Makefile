@@ -55,6 +55,7 @@ OBJS_C = \
 	src/plan/agg_parallel.o \
 	src/plan/agg_paths.o \
 	src/plan/agg_plan.o \
+	src/plan/agg_stretch.o \
 	src/plan/agg_tests.o \
 	src/plan/agg_transport.o \
 	src/plan/clauses.o \
@@ -128,6 +129,7 @@ OBJS_CXX = \
 	src/core/rules_sql.o \
 	src/core/rules_words.o \
 	src/core/sift.o \
+	src/core/stretches.o \
 	src/core/totals.o
 
 OBJS = $(OBJS_C) $(OBJS_CXX)

@@ -66,6 +66,7 @@ SELECT by_workers(q), q FROM unnest(ARRAY[
 	'SELECT count(*), sum(total_revenue), max(segment_id) FROM @ WHERE num_of_orders > 1000000',
 	'SELECT segment_id, count(*) FROM @ WHERE num_of_orders > 1000000 GROUP BY 1',
 	'SELECT DISTINCT segment_id, schedule FROM @ WHERE num_of_orders = 5',
+	'SELECT segment_id, sum(total_revenue / nullif(num_of_orders, 0)), sum(CASE WHEN num_of_orders > 3 THEN 1 ELSE 0 END), count(DISTINCT customer_identity) FROM @ WHERE num_of_orders % 3 <> 1 GROUP BY 1',
 	'SELECT segment_id, count(*) FROM @ WHERE num_of_orders > (SELECT min(n) FROM (VALUES (3), (4)) v(n)) GROUP BY 1'
 ]) q;
 SELECT regexp_replace(by_workers(q), '^(in parallel|alone)', 'either way'), q FROM unnest(ARRAY[
@@ -73,7 +74,7 @@ SELECT regexp_replace(by_workers(q), '^(in parallel|alone)', 'either way'), q FR
 	'SELECT segment_id, segment_name, count(*), max(num_of_orders) FROM @ WHERE num_of_orders > 100000 GROUP BY GROUPING SETS ((1), (2), (), ())'
 ]) q;
 -- All that the node is asked elsewhere.
-SELECT count(*), bool_or(by_workers(q) ~ 'DIFFERENT') AS different FROM unnest(questions()) q;
+SELECT count(*), bool_or(by_workers(q) ~ 'DIFFERENT') AS different FROM unnest(questions() || row_questions()) q;
 
 -- Workers did come, and each cell was read once.
 CREATE FUNCTION analyzed(query text) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -187,10 +188,10 @@ CREATE FUNCTION partition_questions() RETURNS text[] LANGUAGE sql AS $$ SELECT A
 	'SELECT count(*) FROM @ WHERE instance_created_date > now() - interval ''100 years'' AND segment_id = any (array[''s3'', current_setting(''server_version'')])'
 ] $$;
 SELECT by_workers(q, 'parts'), q FROM unnest(partition_questions()) q;
-SELECT count(*), bool_or(by_workers(q, 'parts') ~ 'DIFFERENT') AS different FROM unnest(questions()) q;
+SELECT count(*), bool_or(by_workers(q, 'parts') ~ 'DIFFERENT') AS different FROM unnest(questions() || row_questions()) q;
 SET enable_partitionwise_aggregate = on;
 SELECT by_workers(q, 'parts'), q FROM unnest(partition_questions()) q;
-SELECT count(*), bool_or(by_workers(q, 'parts') ~ 'DIFFERENT') AS different FROM unnest(questions()) q;
+SELECT count(*), bool_or(by_workers(q, 'parts') ~ 'DIFFERENT') AS different FROM unnest(questions() || row_questions()) q;
 RESET enable_partitionwise_aggregate;
 -- Partitions that a parameter rules out are not read.
 PREPARE of_segment(text) AS SELECT count(*), sum(num_of_orders) FROM parts WHERE segment_id = $1 AND num_of_orders > 2;

@@ -119,9 +119,38 @@ CREATE FUNCTION questions_by_value() RETURNS text[] LANGUAGE sql AS $$ SELECT AR
 	'SELECT min(total_revenue), max(total_revenue) FROM @ WHERE customer_identity = ''c5'''
 ] $$;
 
+-- Arithmetic on measures, conditions that the core does not know: evaluated for stretches of equal rows.
+CREATE FUNCTION row_questions() RETURNS text[] LANGUAGE sql AS $$ SELECT ARRAY[
+	'SELECT segment_id, sum(total_revenue * 2), sum(total_revenue * num_of_orders), avg(total_revenue + 1), min(total_revenue * -1), max(-total_revenue), count(total_revenue + num_of_orders) FROM @ GROUP BY 1',
+	'SELECT segment_id, sum(total_revenue / num_of_orders), avg(total_revenue / num_of_orders) FROM @ WHERE num_of_orders > 0 AND total_revenue < 1e20 GROUP BY 1',
+	'SELECT sum(total_revenue / nullif(num_of_orders, 0)) FROM @ WHERE segment_id LIKE ''s_'' ',
+	'SELECT sum(num_of_orders / 2), sum(num_of_customers + num_of_orders), max(num_of_orders % 3), min(num_of_orders - 3), avg(num_of_orders * 2) FROM @ WHERE segment_id <> ''s9''',
+	'SELECT segment_id, sum(CASE WHEN num_of_orders > 3 THEN total_revenue ELSE 0 END), sum(CASE WHEN num_of_orders > 3 THEN 1 ELSE 0 END), avg(CASE WHEN num_of_orders > 3 THEN 1 ELSE 0 END), max(CASE WHEN num_of_orders > 3 THEN 7 END) FROM @ GROUP BY 1',
+	'SELECT sum(1), sum(2.50), avg(1), count(CASE WHEN total_revenue > 3 THEN ''x'' END), sum(length(segment_id)) FROM @',
+	'SELECT segment_id, sum(CASE WHEN schedule = ''once_a_day'' THEN num_of_orders END), sum(CASE WHEN segment_instance_id LIKE ''%7'' THEN total_revenue END) FROM @ GROUP BY 1',
+	'SELECT instance_created_date::date, sum(total_revenue * num_of_orders), count(*) FROM @ GROUP BY 1',
+	'SELECT count(*) FROM @ WHERE num_of_orders % 2 = 0',
+	'SELECT segment_id, count(*), count(DISTINCT customer_identity), sum(total_revenue) FROM @ WHERE total_revenue > num_of_orders GROUP BY 1',
+	'SELECT count(*), sum(num_of_orders) FROM @ WHERE total_revenue > 2.5::float8',
+	'SELECT count(*) FROM @ WHERE total_revenue * 2 + num_of_orders BETWEEN 5 AND 12 OR num_of_orders IS NULL',
+	'SELECT count(*) FROM @ WHERE coalesce(total_revenue, 0) = 0',
+	'SELECT count(*) FROM @ WHERE num_of_orders::text LIKE ''1%'' AND segment_instance_id LIKE ''%1''',
+	'SELECT count(*) FROM @ WHERE (segment_id, num_of_orders) > (''s1'', 3)',
+	'SELECT count(*) FROM @ WHERE num_of_orders > extract(day FROM instance_created_date)',
+	'SELECT count(*) FILTER (WHERE num_of_orders % 2 = 0), sum(total_revenue) FILTER (WHERE total_revenue / num_of_customers > 3), count(DISTINCT customer_identity) FILTER (WHERE total_revenue > num_of_orders), count(*) FROM @ WHERE num_of_customers = 1',
+	'SELECT count(*) FILTER (WHERE segment_id = ''s1'' AND 10 / num_of_customers > 3), max(total_revenue * 2) FILTER (WHERE segment_name LIKE ''S%'') FROM @ WHERE segment_id <> ''s9''',
+	'SELECT count(*), sum(total_revenue * 2) FROM @ WHERE customer_identity IN (''c1'', ''c20'', ''nobody'') AND num_of_orders % 3 <> 1',
+	'SELECT segment_id, schedule, grouping(schedule), sum(total_revenue * 2), count(DISTINCT customer_identity) FROM @ GROUP BY ROLLUP (1, 2)',
+	'SELECT sum(total_revenue * 2), count(total_revenue * 2), max(total_revenue * 2) FROM @ WHERE segment_id = ''none''',
+	'SELECT segment_id, sum(total_revenue * 2) FROM @ GROUP BY 1 HAVING sum(total_revenue * 2) > 100 AND max(num_of_orders + 1) < 12',
+	'SELECT max(segment_name) , count(DISTINCT schedule), min(num_of_orders + 0) FROM @ WHERE num_of_orders % 2 = 1',
+	'SELECT sum(total_revenue), avg(num_of_orders), max(total_revenue), count(num_of_orders) FROM @ WHERE num_of_orders % 2 = 1 OR total_revenue <> total_revenue',
+	'SELECT (SELECT sum(total_revenue * v.n) FROM @ WHERE segment_id = v.s AND num_of_orders % v.n = 0) FROM (VALUES (''s1'', 2), (''s2'', 3)) v(s, n)'
+] $$;
+
 -- Nothing in it.
 SELECT make_twins('t');
-SELECT way, count(*), min(query COLLATE "C") FROM three_ways_of(questions() || questions_by_value()) GROUP BY 1 ORDER BY 1;
+SELECT way, count(*), min(query COLLATE "C") FROM three_ways_of(questions() || questions_by_value() || row_questions()) GROUP BY 1 ORDER BY 1;
 
 -- Ordinary rows, many instances (more than a group holds), a segment that was renamed, NULLs.
 SELECT on_both($$INSERT INTO @
@@ -134,6 +163,7 @@ SELECT on_both($$INSERT INTO @
 	WHERE (c * 31 + s * 17 + (i + c % 11) / 12 * 7) % 10 < 6$$) \gexec
 SELECT * FROM three_ways_of(questions());
 SELECT * FROM three_ways_of(questions_by_value(), false);
+SELECT * FROM three_ways_of(row_questions());
 SELECT way, count(*) FROM three_ways_of(questions_by_value()) GROUP BY 1 ORDER BY 1;
 
 -- Mixed scales, huge and tiny numbers, NaN and infinities.
@@ -145,6 +175,7 @@ SELECT on_both($$INSERT INTO @
 				 (17, NULL), (18, 1e100), (19, 922337203685477580.7), (20, 0.000000000000000001)) x(n, v)$$) \gexec
 SELECT way, count(*) FROM three_ways_of(questions()) GROUP BY 1 ORDER BY 1;
 SELECT way, count(*) FROM three_ways_of(questions_by_value(), false) GROUP BY 1 ORDER BY 1;
+SELECT way, count(*) FROM three_ways_of(row_questions(), false) GROUP BY 1 ORDER BY 1;
 SELECT on_both($$INSERT INTO @
 	SELECT 'n' || n || '_' || k, '2025-03-01', NULL, NULL, NULL, 'special', 'special_' || k, 'Special', n, n, v::numeric
 	FROM (VALUES (1, 1, 'NaN'), (1, 2, '1'), (2, 1, 'Infinity'), (2, 2, '2'), (3, 1, '-Infinity'), (3, 2, '3'),
@@ -152,6 +183,7 @@ SELECT on_both($$INSERT INTO @
 				 (7, 1, NULL), (8, 1, '-Infinity'), (9, 1, '-Infinity'), (9, 2, NULL)) x(k, n, v)$$) \gexec
 SELECT way, count(*) FROM three_ways_of(questions()) GROUP BY 1 ORDER BY 1;
 SELECT way, count(*) FROM three_ways_of(questions_by_value(), false) GROUP BY 1 ORDER BY 1;
+SELECT way, count(*) FROM three_ways_of(row_questions(), false) GROUP BY 1 ORDER BY 1;
 SELECT segment_instance_id, sum(total_revenue), avg(total_revenue), min(total_revenue), max(total_revenue)
 FROM t WHERE segment_id = 'special' GROUP BY 1 ORDER BY 1;
 
@@ -174,17 +206,18 @@ SELECT way, count(*) FROM three_ways_of(questions()) GROUP BY 1 ORDER BY 1;
 SELECT way, count(*) FROM three_ways_of(questions_by_value(), false) GROUP BY 1 ORDER BY 1;
 VACUUM FULL t;
 SELECT way, count(*) FROM three_ways_of(questions()) GROUP BY 1 ORDER BY 1;
+SELECT on_both($$DELETE FROM @ WHERE segment_id = 'large' OR customer_identity IN ('c4', 'c11')$$) \gexec
+SELECT on_both($$UPDATE @ SET num_of_orders = num_of_orders + 1 WHERE customer_identity IN ('c9', 'c12') AND segment_instance_id LIKE '%4'$$) \gexec
+SELECT way, count(*) FROM three_ways_of(row_questions(), false) GROUP BY 1 ORDER BY 1;
 
 -- What is not covered runs as ever.
 SELECT * FROM three_ways_of(ARRAY[
-	'SELECT sum(total_revenue * 2) FROM @ WHERE segment_id LIKE ''s_''',
+	'SELECT sum(total_revenue::float8 * 2) FROM @ WHERE num_of_orders < 0',
+	'SELECT sum(total_revenue * length(customer_identity)) FROM @ WHERE segment_id LIKE ''s_''',
 	'SELECT sum(DISTINCT num_of_orders) FROM @',
 	'SELECT count(DISTINCT num_of_orders) FROM @',
 	'SELECT num_of_orders, count(*) FROM @ GROUP BY 1',
 	'SELECT customer_identity, count(*) FROM @ GROUP BY 1',
-	'SELECT count(*) FROM @ WHERE num_of_orders % 2 = 0',
-	'SELECT count(*) FROM @ WHERE total_revenue > num_of_orders',
-	'SELECT count(*) FROM @ WHERE total_revenue > 2.5::float8',
 	'SELECT count(*) FROM @ WHERE customer_identity LIKE ''c1%''',
 	'SELECT count(*) FROM @ WHERE customer_identity = ''c1'' OR num_of_orders = 3',
 	'SELECT count(*) FROM @ WHERE ctid <> ''(0,0)''',
@@ -209,7 +242,7 @@ SELECT * FROM three_ways_of(ARRAY[
 SELECT twin($$SELECT 1 / (instance_created_date::date - date '2025-01-04'), count(*) FROM @ WHERE num_of_orders > 1000000 AND segment_id = 's1' GROUP BY 1$$);
 SELECT twin($$SELECT count(*) FILTER (WHERE 1 / (instance_created_date::date - date '2025-01-04') = 0) FROM @ WHERE num_of_orders > 1000000 AND segment_id = 's1'$$);
 SELECT twin($$SELECT 1 / (instance_created_date::date - date '2025-01-04'), count(*) FROM @ WHERE segment_id = 's1' GROUP BY 1$$);
--- Nor for instances whose rows a filter, or the part of a condition that comes first, leaves out: with rows, then.
+-- Nor for instances whose rows a filter, or the part of a condition that comes first, leaves out.
 SELECT * FROM three_ways_of(ARRAY[
 	'SELECT max(10 / (length(segment_by) - 11)) FILTER (WHERE num_of_orders < -1000) FROM @ WHERE segment_id = ''s1''',
 	'SELECT count(10 / (length(segment_by) - 11)) FILTER (WHERE num_of_orders < -1000), count(DISTINCT segment_by::int) FILTER (WHERE num_of_orders < -1000) FROM @ WHERE segment_id = ''s1''',
@@ -217,6 +250,14 @@ SELECT * FROM three_ways_of(ARRAY[
 	'SELECT count(*) FROM @ WHERE segment_id = ''s1'' AND (num_of_orders IS NULL OR num_of_orders > -1000 OR 10 / (length(segment_by) - 11) > 1)',
 	'SELECT count(*) FROM @ WHERE segment_id = ''s1'' AND (num_of_orders IS NULL OR num_of_orders > -1000 OR NOT (num_of_orders < -1000 AND segment_by::int > 3))'
 ]);
+-- What fails for a row that gets there fails.
+SELECT twin(q) FROM unnest(ARRAY[
+	'SELECT sum(total_revenue / (num_of_orders - 3)) FROM @ WHERE segment_id = ''s1''',
+	'SELECT count(*) FROM @ WHERE total_revenue / (num_of_orders - 3) > 1 AND segment_id = ''s1''',
+	'SELECT sum(total_revenue / (num_of_orders - 3)) FILTER (WHERE num_of_orders > 3) > 0 FROM @ WHERE segment_id = ''s1''',
+	'SELECT sum(num_of_orders * 9223372036854775807) FROM @ WHERE segment_id = ''s1''',
+	'SELECT sum((num_of_orders * 1000000000)::int) FROM @ WHERE segment_id = ''s1''',
+	'SELECT count(*) FILTER (WHERE num_of_orders <> 3 AND 1 / (num_of_orders - 3) > 0) FROM @ WHERE segment_id = ''s1''']) q;
 -- What can't fail is answered without rows, and so is what is evaluated before the measures or only where a row passes.
 SELECT * FROM three_ways_of(ARRAY[
 	'SELECT max(upper(segment_name)) FILTER (WHERE num_of_orders > 3), count(DISTINCT instance_created_date::date) FILTER (WHERE num_of_orders > 3) FROM @',

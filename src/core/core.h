@@ -356,6 +356,20 @@ CsegCode cseg_sift_totals(CsegSift *sift, uint32_t view, const CsegTotals **tota
 CsegCode cseg_sift_members(const CsegSift *sift, uint32_t view, uint64_t slots,
 						   uint64_t bits[CSEG_CONTAINER_SIZE / 64], CsegError *err);
 
+/* Rows of one customer with the same measures. */
+typedef struct CsegStretch {
+	uint64_t slots;
+	CsegValue v[CSEG_MEASURES]; /* wide values belong to the cell */
+	uint16_t low;
+} CsegStretch;
+
+/*
+ * The next stretches of a cell, of rows in the given slots; lows, ascending: of these customers alone, NULL: of all.
+ * *at is 0 at first, and is moved on. cap: at least CSEG_SLOTS. *n: 0 at the end.
+ */
+CsegCode cseg_cell_stretches(const CsegCell *cell, uint64_t slots, const uint16_t *lows, uint32_t n_lows,
+							 uint32_t *at, CsegStretch *out, uint32_t cap, uint32_t *n, CsegError *err);
+
 /* The portable Roaring format (RoaringFormatSpec). to: *bytes is malloc'd; free with cseg_bytes_free. Equal sets give
  * equal bytes. from: ordinals from limit on are refused, before memory is taken for them. count: checks as much,
  * and builds nothing. */

@@ -20,6 +20,10 @@
 
 /* The same for all rows of an instance: a function of dimensions and of nothing else that changes. */
 extern bool agg_is_of_instance(Node *expr, Index varno, const AmColumnMap *map);
+/* A function of dimensions and measures, and of nothing else that changes: the same for all equal rows. */
+extern bool agg_is_of_row(Node *expr, Index varno, const AmColumnMap *map);
+/* Does it differ from instance to instance of a group with the same measures? */
+extern bool agg_reads_instance(Node *expr, Index varno, const AmColumnMap *map);
 /* A measure's column, perhaps as numeric (*cast). -1: it is none. */
 extern int agg_measure(Node *expr, Index varno, const AmColumnMap *map, bool *cast);
 /* The customer's column, compared under a collation for which equal means the same bytes. */
@@ -68,8 +72,8 @@ extern bool agg_condition_row(const AggCondition *c, const CsegValue *values, co
 typedef enum AggKind
 {
 	AGG_COUNT_ROWS,
-	AGG_COUNT_ARG, /* of something that is the same for all rows of an instance */
-	AGG_COUNT_MEASURE,
+	AGG_COUNT_ARG,     /* of something that is the same for all rows of an instance */
+	AGG_COUNT_MEASURE, /* likewise, or of an expression over measures */
 	AGG_SUM,
 	AGG_AVG,
 	AGG_MIN,
@@ -87,8 +91,11 @@ typedef struct AggCall
 	Expr *arg;             /* COUNT_ARG, PICK, DISTINCT_ARG */
 	List *filter_instance; /* implicitly ANDed */
 	List *filter_measures;
-	Oid pick;  /* transition function */
-	Oid equal; /* DISTINCT_ARG: operator */
+	Expr *value;    /* in place of a measure: an expression over measures */
+	Oid value_type; /* of sums and extremes of it: int4, int8 or numeric */
+	bool by_row;    /* it takes the executor's expressions to add rows up */
+	Oid pick;       /* transition function */
+	Oid equal;      /* DISTINCT_ARG: operator */
 	Oid collation;
 } AggCall;
 
@@ -114,7 +121,7 @@ typedef struct AggSum
 
 /* What is kept lies in cxt. */
 extern void agg_sum_add_totals(AggSum *sum, MemoryContext cxt, int64 rows, const CsegMeasureTotals *t);
-extern void agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v);
+extern void agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v, int64 rows);
 extern void agg_sum_add_sum(AggSum *sum, MemoryContext cxt, const AggSum *more);
 extern Datum agg_sum_result(const AggSum *sum, const AggCall *call, bool *isnull);
 

@@ -129,6 +129,12 @@ init_tests(AggregateState *state, CoreView *core, Index varno)
 	List *clauses = core->clauses;
 	ListCell *lc;
 
+	if (state->by_row)
+	{
+		core->qual = ExecInitQual(clauses, &state->css.ss.ps);
+		state->by_instance |= agg_reads_instance((Node *) clauses, varno, state->map);
+		return;
+	}
 	foreach (lc, clauses)
 		if (!agg_compile_condition(lfirst(lc), varno, state->map, &core->tests))
 			elog(ERROR, "customer_segmentation aggregate has a condition that is none");
@@ -195,24 +201,43 @@ uses_sum(AggKind kind)
 }
 
 static int
-sum_for(AggregateState *state, const Call *c)
+value_for(AggregateState *state, Expr *expr, Index varno)
+{
+	RowValue *value;
+
+	for (int i = 0; i < state->n_values; i++)
+		if (equal(state->values[i].expr, expr))
+			return i;
+	value = &state->values[state->n_values];
+	value->expr = expr;
+	value->state = ExecInitExpr(expr, &state->css.ss.ps);
+	value->type = exprType((Node *) expr);
+	state->by_instance |= agg_reads_instance((Node *) expr, varno, state->map);
+	return state->n_values++;
+}
+
+static int
+sum_for(AggregateState *state, const Call *c, Index varno)
 {
 	CoreView *core = &state->cores[state->views[c->view].core];
+	int measure = c->call.value ? CSEG_MEASURES + value_for(state, c->call.value, varno) : c->call.measure;
 	uint8 bit = (uint8) (1 << c->call.measure);
 	Sum *sum = NULL;
 	int i;
 
 	for (i = 0; i < state->n_sums; i++)
-		if (state->sums[i].view == c->view && state->sums[i].measure == c->call.measure)
+		if (state->sums[i].view == c->view && state->sums[i].measure == measure)
 			break;
 	sum = &state->sums[i];
 	if (i == state->n_sums)
 	{
-		*sum = (Sum){.view = c->view, .measure = c->call.measure};
+		*sum = (Sum){.view = c->view, .measure = measure};
 		state->n_sums++;
 	}
 	sum->sum |= c->call.kind == AGG_SUM || c->call.kind == AGG_AVG;
 	sum->extremes |= c->call.kind == AGG_MIN || c->call.kind == AGG_MAX;
+	if (state->by_row)
+		return i;
 	core->sums |= bit;
 	if (sum->extremes)
 		core->extremes |= bit;
@@ -225,7 +250,7 @@ init_call(AggregateState *state, Call *c, const Aggref *agg, Index varno)
 	if (!agg_analyze(agg, varno, state->map, &c->call))
 		elog(ERROR, "customer_segmentation aggregate has a call that it can't answer");
 	c->view = view_for(state, &c->call, varno);
-	c->sum = uses_sum(c->call.kind) ? sum_for(state, c) : NO_INDEX;
+	c->sum = uses_sum(c->call.kind) ? sum_for(state, c, varno) : NO_INDEX;
 	if (c->call.arg)
 	{
 		c->arg = ExecInitExpr(c->call.arg, &state->css.ss.ps);
@@ -301,6 +326,27 @@ init_layout(AggregateState *state, CustomScan *cscan)
 	l->n_identity = list_nth_int(counts, 5);
 }
 
+/* Is there anything that neither totals nor the core can answer? */
+static bool
+needs_rows(AggregateState *state, CustomScan *cscan, Index varno)
+{
+	const AggLayout *l = &state->layout;
+	int at = l->n_keys + l->n_calls + l->n_groupings + l->n_instance;
+	ListCell *lc;
+
+	for (int i = 0; i < l->n_calls; i++)
+	{
+		AggCall call;
+
+		if (agg_analyze(castNode(Aggref, agg_target(cscan, l->n_keys + i)), varno, state->map, &call) && call.by_row)
+			return true;
+	}
+	foreach (lc, take_hidden(cscan, &at, l->n_measures))
+		if (!agg_is_condition(lfirst(lc), varno, state->map))
+			return true;
+	return false;
+}
+
 static void
 init_instance_clauses(AggregateState *state, List *clauses, Index varno)
 {
@@ -360,6 +406,8 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 	state->cores = palloc0(sizeof(CoreView) * (n_calls + 1));
 	state->sums = palloc0(sizeof(Sum) * Max(n_calls, 1));
 	state->calls = palloc0(sizeof(Call) * Max(n_calls, 1));
+	state->values = palloc0(sizeof(RowValue) * Max(n_calls, 1));
+	state->by_row = needs_rows(state, cscan, varno);
 	init_clauses(state, cscan, varno);
 	init_keys(state, cscan);
 	for (int i = 0; i < n_calls; i++)
@@ -367,7 +415,7 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 	state->grouping_refs = palloc0(sizeof(List *) * Max(state->layout.n_groupings, 1));
 	for (int i = 0; i < state->layout.n_groupings; i++)
 		state->grouping_refs[i] = castNode(GroupingFunc, agg_target(cscan, state->layout.n_keys + n_calls + i))->refs;
-	state->from_cells = state->layout.n_measures > 0 || state->n_identity > 0 || state->n_cores > 1;
+	state->from_cells = state->layout.n_measures > 0 || state->n_identity > 0 || state->n_cores > 1 || state->by_row;
 	state->run_cxt =
 		AllocSetContextCreate(estate->es_query_cxt, "customer_segmentation aggregate", ALLOCSET_DEFAULT_SIZES);
 	if (cscan->custom_plans)
@@ -384,9 +432,8 @@ put_text(TupleTableSlot *slot, int i, const text *t)
 	slot->tts_values[i] = PointerGetDatum(t);
 }
 
-/* A row that has dimensions and nothing else, for the executor's expressions. */
-static ExprContext *
-show_instance(AggregateState *state, const StoreGroup *group, const StoreInstance *inst)
+ExprContext *
+agg_show_instance(AggregateState *state, const StoreGroup *group, const StoreInstance *inst)
 {
 	TupleTableSlot *slot = state->instance_slot;
 	const int16 *attno = state->map->attno;
@@ -481,9 +528,8 @@ evaluate_args(AggregateState *state, InstanceInfo *info)
 	}
 }
 
-/* Of an instance that has a row which passes. */
-static InstanceInfo *
-instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot)
+InstanceInfo *
+agg_instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot)
 {
 	InstanceInfo *info = run->infos[slot];
 	MemoryContext old;
@@ -497,7 +543,7 @@ instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot)
 	info->passes = palloc(sizeof(bool) * state->n_views);
 	info->args = palloc0(sizeof(Datum) * Max(state->layout.n_calls, 1));
 	info->nulls = palloc0(sizeof(bool) * Max(state->layout.n_calls, 1));
-	econtext = show_instance(state, group, group->instance[slot]);
+	econtext = agg_show_instance(state, group, group->instance[slot]);
 	MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 	find_groups(state, info);
 	for (int v = 0; v < state->n_views; v++)
@@ -551,9 +597,8 @@ agg_note_distinct(AggregateState *state, int call, AggGroup *group, Datum value)
 	MemoryContextSwitchTo(old);
 }
 
-/* What depends on the number of a view's rows alone. */
-static void
-add_rows(AggregateState *state, const InstanceInfo *info, AggGroup *group, int view, int64 rows)
+void
+agg_add_rows(AggregateState *state, const InstanceInfo *info, AggGroup *group, int view, int64 rows)
 {
 	group->rows[view] += rows;
 	for (int i = 0; i < state->layout.n_calls; i++)
@@ -584,7 +629,7 @@ add_totals(AggregateState *state, const InstanceInfo *info, const CsegTotals *co
 			const CsegTotals *t = totals[state->views[v].core];
 
 			if (info->passes[v] && t->rows != 0)
-				add_rows(state, info, group, v, t->rows);
+				agg_add_rows(state, info, group, v, t->rows);
 		}
 		for (int i = 0; i < state->n_sums; i++)
 		{
@@ -606,13 +651,13 @@ add_row(AggregateState *state, const InstanceInfo *info, const CsegValue *values
 
 		for (int v = 0; v < state->n_views; v++)
 			if (info->passes[v] && hits[state->views[v].core])
-				add_rows(state, info, group, v, 1);
+				agg_add_rows(state, info, group, v, 1);
 		for (int i = 0; i < state->n_sums; i++)
 		{
 			const Sum *sum = &state->sums[i];
 
 			if (info->passes[sum->view] && hits[state->views[sum->view].core])
-				agg_sum_add_value(&group->sums[i], state->run_cxt, &values[sum->measure]);
+				agg_sum_add_value(&group->sums[i], state->run_cxt, &values[sum->measure], 1);
 		}
 	}
 }
@@ -704,8 +749,8 @@ add_members(AggregateState *state, CsegCell *data, const CsegSift *sift, const G
 				add_members_of_call(state, data, sift, run, slots, i, set);
 }
 
-static void
-add_member(AggregateState *state, const InstanceInfo *info, const bool *hits, uint16 low)
+void
+agg_add_member(AggregateState *state, const InstanceInfo *info, const bool *hits, uint16 low)
 {
 	for (int i = 0; i < state->layout.n_calls; i++)
 	{
@@ -789,10 +834,10 @@ visit_row(AggregateState *state, RowWork *work, const CsegSlotView *rows, uint32
 		if (!work->hits[0])
 			return;
 	}
-	info = instance_info(state, work->run, work->cell->group, work->slot);
+	info = agg_instance_info(state, work->run, work->cell->group, work->slot);
 	add_row(state, info, values, work->hits);
 	if (work->with_members)
-		add_member(state, info, work->hits, low);
+		agg_add_member(state, info, work->hits, low);
 }
 
 /* Row by row, since numbers are in the way that only PostgreSQL's own arithmetic knows. */
@@ -838,8 +883,8 @@ sums_are_known(AggregateState *state, const CsegTotals *const *totals, uint64 sl
 	return true;
 }
 
-static void
-check_instances(AggregateState *state, StoreCell *cell, uint64 slots)
+void
+agg_check_instances(AggregateState *state, StoreCell *cell, uint64 slots)
 {
 	if (slots & ~cell->group->live_slots)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
@@ -878,11 +923,11 @@ add_cell(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, 
 		add_cell_rows(state, &work, data, slots);
 		return;
 	}
-	check_instances(state, cell, present);
+	agg_check_instances(state, cell, present);
 	for (uint64 rest = present; rest != 0; rest &= rest - 1)
 	{
 		int slot = pg_rightmost_one_pos64(rest);
-		const InstanceInfo *info = instance_info(state, run, cell->group, slot);
+		const InstanceInfo *info = agg_instance_info(state, run, cell->group, slot);
 
 		for (int c = 0; c < state->n_cores; c++)
 			of_slot[c] = &by_core[c][slot];
@@ -928,10 +973,10 @@ add_all_members(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell 
 	uint64 present;
 
 	CSEG_CALL(state->rel, cseg_cell_slots(data, &present, &err));
-	check_instances(state, cell, present);
+	agg_check_instances(state, cell, present);
 	present &= slots;
 	for (uint64 rest = present; rest != 0; rest &= rest - 1)
-		instance_info(state, run, cell->group, pg_rightmost_one_pos64(rest));
+		agg_instance_info(state, run, cell->group, pg_rightmost_one_pos64(rest));
 	add_members(state, data, NULL, run, present);
 }
 
@@ -956,7 +1001,9 @@ visit_cell(AggregateState *state, StoreCell *cell)
 	MemoryContextReset(state->cell_cxt);
 	old = MemoryContextSwitchTo(state->cell_cxt);
 	data = read_cell(state, cell, n_lows);
-	if (state->from_cells)
+	if (state->by_row)
+		agg_add_stretches(state, run, cell, data, sums, n_lows);
+	else if (state->from_cells)
 		add_cell(state, run, cell, data, sums, n_lows, state->distinct);
 	else
 	{
@@ -1063,7 +1110,7 @@ visit_totals(AggregateState *state, GroupRun *run, StoreGroup *group)
 		}
 		if (!state->leads)
 			continue;
-		add_totals(state, instance_info(state, run, group, slot), &totals);
+		add_totals(state, agg_instance_info(state, run, group, slot), &totals);
 		state->counts.from_totals++;
 	}
 }
@@ -1120,7 +1167,7 @@ choose_slots(AggregateState *state, int g, uint64 slots)
 			continue;
 		if (state->group_qual || state->instance_qual || state->n_leaves > 0)
 		{
-			ExprContext *econtext = show_instance(state, group, group->instance[slot]);
+			ExprContext *econtext = agg_show_instance(state, group, group->instance[slot]);
 
 			if (first && !ExecQual(state->group_qual, econtext))
 				return;
@@ -1293,7 +1340,7 @@ new_sift(AggregateState *state)
 static void
 prepare_cells(AggregateState *state)
 {
-	state->sift = new_sift(state);
+	state->sift = state->by_row ? NULL : new_sift(state);
 	state->cell_cxt =
 		AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate cell", ALLOCSET_DEFAULT_SIZES);
 	state->row_cxt = AllocSetContextCreate(state->run_cxt, "customer_segmentation aggregate row", ALLOCSET_SMALL_SIZES);

@@ -6,6 +6,7 @@
 
 #include "common/hashfn.h"
 #include "common/int128.h"
+#include "catalog/pg_type.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -259,39 +260,42 @@ keep_extremes(AggSum *sum, MemoryContext cxt, Numeric least, Numeric greatest)
 }
 
 static void
-add_wide(AggSum *sum, MemoryContext cxt, const CsegValue *v)
+add_wide(AggSum *sum, MemoryContext cxt, const CsegValue *v, int64 rows)
 {
 	bool isnull;
-	Numeric n = DatumGetNumeric(am_measure_to_datum(CSEG_M_REVENUE, v, &isnull));
+	Datum n = am_measure_to_datum(CSEG_M_REVENUE, v, &isnull);
 
-	sum->finite++;
-	keep_extremes(sum, cxt, n, n);
-	spill(sum, cxt, n);
+	sum->finite += rows;
+	keep_extremes(sum, cxt, DatumGetNumeric(n), DatumGetNumeric(n));
+	if (rows > 1)
+		n = DirectFunctionCall2(numeric_mul, n, NumericGetDatum(int64_to_numeric(rows)));
+	spill(sum, cxt, DatumGetNumeric(n));
 }
 
+/* Of so many rows. */
 void
-agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v)
+agg_sum_add_value(AggSum *sum, MemoryContext cxt, const CsegValue *v, int64 rows)
 {
 	switch ((CsegValueKind) v->kind)
 	{
 	case CSEG_NULL:
 		break;
 	case CSEG_NAN:
-		sum->nans++;
+		sum->nans += rows;
 		break;
 	case CSEG_PINF:
-		sum->pinfs++;
+		sum->pinfs += rows;
 		break;
 	case CSEG_NINF:
-		sum->ninfs++;
+		sum->ninfs += rows;
 		break;
 	case CSEG_DECIMAL:
-		sum->finite++;
-		add_decimals(sum, cxt, v->mantissa, v->scale);
+		sum->finite += rows;
+		add_decimals(sum, cxt, (int128) v->mantissa * rows, v->scale);
 		widen(sum, v, v);
 		break;
 	case CSEG_WIDE:
-		add_wide(sum, cxt, v);
+		add_wide(sum, cxt, v, rows);
 		break;
 	}
 }
@@ -399,6 +403,8 @@ extreme_result(const AggSum *sum, const AggCall *call)
 			return NumericGetDatum(special(CSEG_NINF));
 		return NumericGetDatum(special(sum->pinfs > 0 ? CSEG_PINF : CSEG_NAN));
 	}
+	if (call->value_type == INT4OID)
+		return Int32GetDatum((int32) v->mantissa);
 	if (!call->numeric)
 		return Int64GetDatum(v->mantissa);
 	if (v->kind == CSEG_DECIMAL)
@@ -415,6 +421,9 @@ agg_sum_result(const AggSum *sum, const AggCall *call, bool *isnull)
 	*isnull = values_of(sum) == 0;
 	if (*isnull)
 		return (Datum) 0;
+	/* As wide as the server's own. */
+	if (call->kind == AGG_SUM && call->value_type == INT4OID)
+		return Int64GetDatum((int64) sum->sum);
 	if (call->kind == AGG_SUM || call->kind == AGG_AVG)
 		return NumericGetDatum(sum_result(sum, call->kind == AGG_AVG));
 	return extreme_result(sum, call);

@@ -56,6 +56,8 @@ typedef struct AggQuery
 	List *having;
 	bool cells; /* totals don't do */
 	bool counts_customers;
+	List *rows;       /* what depends on measures */
+	bool by_row;      /* the executor has to evaluate it */
 	double instances; /* about; < 0: unknown */
 	double n_cells;   /* likewise */
 	double customers;
@@ -157,6 +159,10 @@ cover_walker(Node *node, void *context)
 		walk->q->calls = list_append_unique(walk->q->calls, node);
 		walk->q->cells |= call.kind == AGG_DISTINCT_IDENTITY || call.filter_measures != NIL;
 		walk->q->counts_customers |= call.kind == AGG_DISTINCT_IDENTITY;
+		walk->q->by_row |= call.by_row;
+		walk->q->rows = list_concat(walk->q->rows, list_copy(call.filter_measures));
+		if (call.value)
+			walk->q->rows = lappend(walk->q->rows, call.value);
 		return false;
 	}
 	if (IsA(node, GroupingFunc))
@@ -206,7 +212,11 @@ take_clause(RestrictInfo *rinfo, RelOptInfo *rel, bool secured, AggQuery *q)
 		return true;
 	}
 	q->measures = lappend(q->measures, clause);
-	return agg_is_condition(clause, q->varno, q->map);
+	q->rows = lappend(q->rows, clause);
+	if (agg_is_condition(clause, q->varno, q->map))
+		return true;
+	q->by_row = true;
+	return agg_is_of_row(clause, q->varno, q->map);
 }
 
 static bool
@@ -263,6 +273,8 @@ cover_table(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked)
 		q->cell_bytes = summary ? summary->cell_bytes : BLCKSZ * (double) rel->pages;
 		if (!cover(root, asked, q) || !take_clauses(asked->secured, q))
 			q = NULL;
+		else
+			q->cells |= q->by_row;
 	}
 	table_close(relation, NoLock);
 	return q;
@@ -337,6 +349,8 @@ cover_parent(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked, const
 /* Likewise for each byte of a cell as it is stored: in a session that has kept the cell decoded, or to be decoded. */
 #define OPERATIONS_PER_BYTE_KEPT 0.25
 #define OPERATIONS_PER_BYTE_READ 3
+/* Of rows with the same measures, where the executor evaluates something for them. */
+#define BYTES_PER_STRETCH 2.5
 /* Memory that a byte takes when it is decoded. */
 #define DECODED_PER_BYTE 8
 /* Evaluating what is the same for all rows of an instance, and finding its group, likewise. */
@@ -370,6 +384,18 @@ typedef struct AggWork
 	double shares; /* that processes can take */
 } AggWork;
 
+/* Rows with the same measures are evaluated together: a stretch takes two or three bytes, or is as long as a group. */
+static Cost
+cost_of_stretches(PlannerInfo *root, const AggQuery *q, double rows, double bytes)
+{
+	double stretches = Min(Max(bytes / BYTES_PER_STRETCH, rows / CSEG_SLOTS), rows);
+	bool by_instance = agg_reads_instance((Node *) q->rows, q->varno, q->map);
+	QualCost once;
+
+	cost_qual_eval(&once, q->rows, root);
+	return once.startup + (by_instance ? rows : stretches) * (cpu_tuple_cost + once.per_tuple);
+}
+
 static AggWork
 estimate_work(PlannerInfo *root, const AggQuery *q)
 {
@@ -378,6 +404,7 @@ estimate_work(PlannerInfo *root, const AggQuery *q)
 	double selected;
 	double share;
 	double bytes;
+	Cost add;
 	QualCost once;
 	AggWork work = {0};
 
@@ -391,10 +418,11 @@ estimate_work(PlannerInfo *root, const AggQuery *q)
 	share = selected * clauselist_selectivity(root, q->identities, 0, JOIN_INNER, NULL);
 	bytes = q->cell_bytes * share;
 	work.rows = clamp_row_est(q->rel->tuples * share);
-	work.cells_read = cpu_operator_cost * (OPERATIONS_PER_ROW * work.rows + OPERATIONS_PER_BYTE_READ * bytes);
+	add = q->by_row ? cost_of_stretches(root, q, work.rows, bytes) : cpu_operator_cost * OPERATIONS_PER_ROW * work.rows;
+	work.cells_read = add + cpu_operator_cost * OPERATIONS_PER_BYTE_READ * bytes;
 	work.cells_kept = work.cells_read;
 	if (bytes * DECODED_PER_BYTE <= store_cell_cache_kb * 1024.0)
-		work.cells_kept = cpu_operator_cost * (OPERATIONS_PER_ROW * work.rows + OPERATIONS_PER_BYTE_KEPT * bytes);
+		work.cells_kept = add + cpu_operator_cost * OPERATIONS_PER_BYTE_KEPT * bytes;
 	work.shares = q->counts_customers ? ceil(q->customers / CSEG_CONTAINER_SIZE) : q->n_cells * selected;
 	return work;
 }

@@ -37,13 +37,22 @@ typedef struct CoreView
 	uint8 sums;
 	uint8 extremes;
 	bool members;
+	ExprState *qual; /* where rows are added up by the executor's expressions */
 } CoreView;
+
+/* An expression over measures that is added up. */
+typedef struct RowValue
+{
+	Expr *expr;
+	ExprState *state;
+	Oid type;
+} RowValue;
 
 typedef struct Sum
 {
 	int view;
-	int measure;
-	bool sum; /* else only counts and extremes */
+	int measure; /* from CSEG_MEASURES on: a RowValue */
+	bool sum;    /* else only counts and extremes */
 	bool extremes;
 } Sum;
 
@@ -150,6 +159,10 @@ typedef struct AggregateState
 	CoreView *cores;
 	int n_sums;
 	Sum *sums;
+	int n_values;
+	RowValue *values;
+	bool by_row;      /* rows are added up by the executor's expressions, equal ones together, */
+	bool by_instance; /* if they are of one instance */
 	Call *calls;
 	List **grouping_refs;
 	int n_leaves;
@@ -196,7 +209,22 @@ extern void agg_pack_group(AggregateState *state, AggEntry *entry, StringInfo bu
 /* Adds such a group to the one of the same keys. */
 extern void agg_unpack_group(AggregateState *state, const char *data, Size len);
 
-/* Those of agg_exec.c that merging needs. */
+/* ---- what the files know of each other ----------------------------------------------------------------------------
+ */
+
+/* A row that has dimensions and nothing else, for the executor's expressions. */
+extern ExprContext *agg_show_instance(AggregateState *state, const StoreGroup *group, const StoreInstance *inst);
+/* Of an instance that has a row which passes. */
+extern InstanceInfo *agg_instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot);
+/* What depends on the number of a view's rows alone. */
+extern void agg_add_rows(AggregateState *state, const InstanceInfo *info, AggGroup *group, int view, int64 rows);
+/* Counts a customer for each count(DISTINCT) whose rows it has; hits: by view of the core. */
+extern void agg_add_member(AggregateState *state, const InstanceInfo *info, const bool *hits, uint16 low);
+/* Raises XX001 unless there is an instance for each of the slots. */
+extern void agg_check_instances(AggregateState *state, StoreCell *cell, uint64 slots);
+/* Adds a cell up by the executor's expressions. */
+extern void agg_add_stretches(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, uint64 slots,
+							  int n_lows);
 extern AggEntry *agg_find_group(AggregateState *state, int set, const Datum *keys, const bool *nulls);
 extern void agg_pick_argument(AggregateState *state, Call *c, Pick *pick, Datum value);
 extern void agg_note_distinct(AggregateState *state, int call, AggGroup *group, Datum value);

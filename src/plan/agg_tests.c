@@ -27,6 +27,7 @@
 #include "utils/numeric.h"
 #include "utils/syscache.h"
 
+#include "plan/clauses.h"
 #include "plan/safety.h"
 
 /* ---- expressions ------------------------------------------------------------------------------------------------ */
@@ -49,13 +50,32 @@ is_dimension(AmColumn column)
 	}
 }
 
+static bool
+is_measure(AmColumn column)
+{
+	return column == COL_CUSTOMERS || column == COL_ORDERS || column == COL_REVENUE;
+}
+
 typedef struct InstanceWalk
 {
 	Index varno;
 	const AmColumnMap *map;
+	bool measures; /* are allowed, too */
 } InstanceWalk;
 
-/* True as soon as something is found that is not the same for all rows of an instance. */
+static bool
+is_allowed(const InstanceWalk *walk, const Var *var)
+{
+	AmColumn column;
+
+	if (var->varno != (int) walk->varno || var->varlevelsup != 0 || var->varattno <= 0 ||
+		var->varattno > walk->map->natts)
+		return false;
+	column = (AmColumn) walk->map->column[var->varattno - 1];
+	return is_dimension(column) || (walk->measures && is_measure(column));
+}
+
+/* True as soon as something is found that is not the same for all rows of an instance, or all equal ones. */
 static bool
 varies_walker(Node *node, void *context)
 {
@@ -66,12 +86,7 @@ varies_walker(Node *node, void *context)
 	switch (nodeTag(node))
 	{
 	case T_Var:
-	{
-		Var *var = (Var *) node;
-
-		return var->varno != (int) walk->varno || var->varlevelsup != 0 || var->varattno <= 0 ||
-			   var->varattno > walk->map->natts || !is_dimension((AmColumn) walk->map->column[var->varattno - 1]);
-	}
+		return !is_allowed(walk, (Var *) node);
 	case T_Aggref:
 	case T_GroupingFunc:
 	case T_WindowFunc:
@@ -90,9 +105,25 @@ varies_walker(Node *node, void *context)
 bool
 agg_is_of_instance(Node *expr, Index varno, const AmColumnMap *map)
 {
-	InstanceWalk walk = {varno, map};
+	InstanceWalk walk = {varno, map, false};
 
 	return !varies_walker(expr, &walk) && !contain_volatile_functions(expr) && !expression_returns_set(expr);
+}
+
+bool
+agg_is_of_row(Node *expr, Index varno, const AmColumnMap *map)
+{
+	InstanceWalk walk = {varno, map, true};
+
+	return !varies_walker(expr, &walk) && !contain_volatile_functions(expr) && !expression_returns_set(expr);
+}
+
+bool
+agg_reads_instance(Node *expr, Index varno, const AmColumnMap *map)
+{
+	uint32 columns;
+
+	return !plan_columns_of(expr, varno, map, &columns) || (columns & PLAN_INSTANCE_COLUMNS) != 0;
 }
 
 static bool
@@ -534,11 +565,11 @@ is_filter_condition(Node *clause, Index varno, const AmColumnMap *map)
 }
 
 static bool
-analyze_filter(Expr *filter, Index varno, const AmColumnMap *map, AggCall *call)
+split_filter(List *clauses, Index varno, const AmColumnMap *map, AggCall *call)
 {
 	ListCell *lc;
 
-	foreach (lc, make_ands_implicit(filter))
+	foreach (lc, clauses)
 	{
 		Node *clause = lfirst(lc);
 
@@ -555,6 +586,20 @@ analyze_filter(Expr *filter, Index varno, const AmColumnMap *map, AggCall *call)
 			return false;
 	}
 	return true;
+}
+
+/* What can't be split is evaluated as it is written, for each stretch of equal rows. */
+static bool
+analyze_filter(Expr *filter, Index varno, const AmColumnMap *map, AggCall *call)
+{
+	List *clauses = make_ands_implicit(filter);
+
+	if (split_filter(clauses, varno, map, call))
+		return true;
+	call->filter_instance = NIL;
+	call->filter_measures = clauses;
+	call->by_row = true;
+	return agg_is_of_row((Node *) clauses, varno, map);
 }
 
 /*
@@ -636,6 +681,65 @@ analyze_measure(const Aggref *agg, int measure, bool cast, AggCall *call)
 	}
 }
 
+/* An expression over measures. */
+static bool
+analyze_value(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *map, AggCall *call)
+{
+	Oid type = exprType(arg);
+
+	call->arg = NULL;
+	call->value = (Expr *) arg;
+	call->value_type = type;
+	call->numeric = type == NUMERICOID;
+	call->by_row = true;
+	if (!agg_is_of_row(arg, varno, map))
+		return false;
+	switch (agg->aggfnoid)
+	{
+	case F_COUNT_ANY:
+		call->kind = AGG_COUNT_MEASURE;
+		return true;
+	case F_SUM_INT4:
+	case F_SUM_INT8:
+	case F_SUM_NUMERIC:
+		call->kind = AGG_SUM;
+		break;
+	case F_AVG_INT4:
+	case F_AVG_INT8:
+	case F_AVG_NUMERIC:
+		call->kind = AGG_AVG;
+		break;
+	case F_MIN_INT4:
+	case F_MIN_INT8:
+	case F_MIN_NUMERIC:
+		call->kind = AGG_MIN;
+		break;
+	case F_MAX_INT4:
+	case F_MAX_INT8:
+	case F_MAX_NUMERIC:
+		call->kind = AGG_MAX;
+		break;
+	default:
+		return false;
+	}
+	return type == INT4OID || type == INT8OID || type == NUMERICOID;
+}
+
+/* count, or one of the arguments: about instances. */
+static bool
+analyze_instance(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *map, AggCall *call)
+{
+	call->arg = (Expr *) arg;
+	call->collation = agg->inputcollid;
+	if (!is_argument(arg, varno, map, call))
+		return false;
+	call->kind = agg->aggfnoid == F_COUNT_ANY ? AGG_COUNT_ARG : AGG_PICK;
+	if (call->kind == AGG_COUNT_ARG)
+		return true;
+	return am_collation_is_deterministic(agg->inputcollid) && picks_argument(agg->aggfnoid, &call->pick) &&
+		   exprType(arg) == agg->aggtype;
+}
+
 static bool
 analyze_argument(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *map, AggCall *call)
 {
@@ -652,15 +756,7 @@ analyze_argument(const Aggref *agg, Node *arg, Index varno, const AmColumnMap *m
 		call->kind = AGG_COUNT_ROWS;
 		return true;
 	}
-	call->arg = (Expr *) arg;
-	call->collation = agg->inputcollid;
-	if (!is_argument(arg, varno, map, call))
-		return false;
-	call->kind = agg->aggfnoid == F_COUNT_ANY ? AGG_COUNT_ARG : AGG_PICK;
-	if (call->kind == AGG_COUNT_ARG)
-		return true;
-	return am_collation_is_deterministic(agg->inputcollid) && picks_argument(agg->aggfnoid, &call->pick) &&
-		   exprType(arg) == agg->aggtype;
+	return analyze_instance(agg, arg, varno, map, call) || analyze_value(agg, arg, varno, map, call);
 }
 
 bool

@@ -267,6 +267,64 @@ TEST(Sift, LeavesWideValuesToTheCaller) {
 	}
 }
 
+// Every wanted row is in one stretch, with its values.
+TEST(Stretches, AreTheRowsOfACell) {
+	std::mt19937 rng(7);
+	for (int round = 0; round < 60; round++) {
+		const Rows rows = random_rows(rng);
+		const CellOwner owner(rows);
+		const uint64_t slots = round % 3 == 0 ? ~UINT64_C(0) : (static_cast<uint64_t>(rng()) << 32 | rng());
+		std::vector<uint16_t> lows;
+		for (const auto &[key, row] : rows)
+			if ((lows.empty() || lows.back() != key.first) && rng() % 3 != 0)
+				lows.push_back(key.first);
+		const bool some = round % 2 == 1;
+		std::map<std::pair<uint16_t, uint8_t>, const Row *> expected;
+		for (const auto &[key, row] : rows)
+			if ((slots >> key.second & 1) != 0 &&
+				(!some || std::find(lows.begin(), lows.end(), key.first) != lows.end()))
+				expected[key] = &row;
+
+		std::vector<CsegStretch> room(CSEG_SLOTS + rng() % 100);
+		CsegError err;
+		uint32_t at = 0;
+		uint32_t n = 0;
+		size_t seen = 0;
+		for (;;) {
+			ASSERT_EQ(cseg_cell_stretches(owner.cell, slots, some ? lows.data() : nullptr,
+										  static_cast<uint32_t>(lows.size()), &at, room.data(),
+										  static_cast<uint32_t>(room.size()), &n, &err),
+					  CSEG_OK);
+			if (n == 0)
+				break;
+			for (uint32_t i = 0; i < n; i++)
+				for (unsigned slot = 0; slot < CSEG_SLOTS; slot++) {
+					if ((room[i].slots >> slot & 1) == 0)
+						continue;
+					const auto found = expected.find({room[i].low, static_cast<uint8_t>(slot)});
+					ASSERT_NE(found, expected.end());
+					for (int m = 0; m < CSEG_MEASURES; m++) {
+						EXPECT_EQ(room[i].v[m].kind, found->second->v[m].kind);
+						EXPECT_EQ(room[i].v[m].mantissa, found->second->v[m].mantissa);
+						EXPECT_EQ(room[i].v[m].scale, found->second->v[m].scale);
+					}
+					seen++;
+				}
+		}
+		EXPECT_EQ(seen, expected.size());
+	}
+}
+
+TEST(Stretches, WantRoomForACustomer) {
+	const Rows rows = {{{7, 3}, Row{}}};
+	const CellOwner owner(rows);
+	CsegStretch room[CSEG_SLOTS];
+	CsegError err;
+	uint32_t at = 0;
+	uint32_t n = 0;
+	EXPECT_EQ(cseg_cell_stretches(owner.cell, 1, nullptr, 0, &at, room, CSEG_SLOTS - 1, &n, &err), CSEG_BUG);
+}
+
 TEST(Sift, RefusesWhatIsNoCondition) {
 	const std::vector<std::vector<CsegTest>> wrong = {
 		{step(CSEG_TEST_NOT)},
