@@ -181,9 +181,6 @@ compat_use_table_slot(CustomScanState *css, Relation rel, EState *estate)
 }
 #endif
 
-/* 18 gives the expressions that a query groups by a range table entry of their own while it plans. */
-#define COMPAT_PLAIN_GROUPING_SETS (PG_VERSION_NUM < 180000)
-
 /* 18 counts the nodes of a path that settings turn off; before, they were made expensive. */
 #if PG_VERSION_NUM >= 180000
 #define compat_take_disabled(path, below) ((path)->disabled_nodes = (below)->disabled_nodes)

@@ -109,9 +109,10 @@ take_sets(PlannerInfo *root, AggQuery *q)
 
 	if (parse->groupingSets == NIL)
 		return true;
-	/* From 18 on, keys and what is computed from them are told apart by marks that this node doesn't make. */
-	if (!COMPAT_PLAIN_GROUPING_SETS)
-		return false;
+	/* The server would take them from the query and not from the node, which knows where they are NULL. */
+	foreach (lc, q->keys)
+		if (IsA(lfirst(lc), Const) || IsA(lfirst(lc), Param))
+			return false;
 	foreach (lc, parse->groupingSets) /* expanded by now */
 	{
 		List *set = NIL;
@@ -571,6 +572,7 @@ add_partitions_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, P
 	List *unshared = NIL;
 	int most = 0;
 	AggQuery *q;
+	Path *partial;
 	ListCell *lc;
 
 	if (!cover_partitions(root, input, asked, &parts))
@@ -593,11 +595,11 @@ add_partitions_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, P
 			unshared = lappend(unshared, partial_path(root, output, part, &work, 0));
 	}
 	add_merging_path(root, output, target, q, append(root, input, whole, NIL, 0));
-	if (q->cells && enable_parallel_append && output->consider_parallel && input->consider_parallel &&
-		max_parallel_workers_per_gather > 0)
-		add_merging_path(
-			root, output, target, q,
-			gather(root, output, append(root, input, unshared, shared, append_workers(most, list_length(parts)))));
+	if (!q->cells || !enable_parallel_append || !output->consider_parallel || max_parallel_workers_per_gather == 0)
+		return;
+	partial = append(root, input, unshared, shared, append_workers(most, list_length(parts)));
+	if (partial->parallel_safe)
+		add_merging_path(root, output, target, q, gather(root, output, partial));
 }
 
 /* ---- hook ------------------------------------------------------------------------------------------------------ */
