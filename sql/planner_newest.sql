@@ -143,7 +143,11 @@ CREATE FUNCTION ordered() RETURNS TABLE (n bigint, result text) LANGUAGE sql AS 
 	'SELECT s, (SELECT max(instance_created_date) FROM @ WHERE segment_id = s AND customer_identity LIKE ''%7'') FROM outer_rows',
 	'SELECT count(*), count(segment_id), count(schedule) FROM (SELECT * FROM @ ORDER BY segment_instance_id OFFSET 0) s',
 	'SELECT array_agg(tableoid::regclass::text = ''x'') FROM (SELECT tableoid FROM @ ORDER BY segment_instance_id LIMIT 3) s',
-	'SELECT instance_created_date, count(*) FROM @ WHERE ctid IN (SELECT ctid FROM @ ORDER BY instance_created_date DESC FETCH FIRST ROW WITH TIES) GROUP BY 1'
+	'SELECT instance_created_date, count(*) FROM @ WHERE ctid IN (SELECT ctid FROM @ ORDER BY instance_created_date DESC FETCH FIRST ROW WITH TIES) GROUP BY 1',
+	-- an order by parameters, and instances that are chosen late, since no customer was found at first
+	'SELECT s, (SELECT segment_instance_id FROM @ ORDER BY segment_id = s DESC, segment_instance_id LIMIT 1) FROM outer_rows',
+	'SELECT s, l.* FROM outer_rows, LATERAL (SELECT DISTINCT ON (segment_id = s) segment_id = s AS here, segment_instance_id FROM @ ORDER BY segment_id = s, segment_instance_id DESC) l',
+	'SELECT c, (SELECT segment_instance_id FROM @ WHERE customer_identity = c ORDER BY segment_instance_id LIMIT 1) FROM unnest(ARRAY[''nobody'', ''customer3'', NULL, ''customer4'']) c'
 	]) WITH ORDINALITY AS x(q, n) ORDER BY n
 $$;
 SELECT * FROM ordered();

@@ -147,7 +147,7 @@ plan_order_restart(PlanOrderState *state, TableScanDesc scan, bool counted)
 	am_scan_set_order(scan, state->order, state->n, counted);
 }
 
-void
+bool
 plan_order_start(PlanOrderState *state, TableScanDesc scan, bool counted)
 {
 	MemoryContext old;
@@ -169,6 +169,7 @@ plan_order_start(PlanOrderState *state, TableScanDesc scan, bool counted)
 		find_ends(state, places);
 	MemoryContextSwitchTo(old);
 	plan_order_restart(state, scan, counted);
+	return state->n > 0;
 }
 
 void

@@ -55,8 +55,11 @@ typedef struct PlanOrderState PlanOrderState;
 /* In the current memory context. exprs: as they are in the plan; slot: a row of the relation, for its own use. */
 extern PlanOrderState *plan_order_begin(List *order_private, List *exprs, const AmColumnMap *map, PlanState *parent,
 										TupleTableSlot *slot);
-/* Sorts the instances that the scan's filter has chosen, and has them read so. */
-extern void plan_order_start(PlanOrderState *state, TableScanDesc scan, bool counted);
+/*
+ * Sorts the instances that the scan's filter has chosen, and has them read so. False: there are none, perhaps only
+ * since no customer was found.
+ */
+extern bool plan_order_start(PlanOrderState *state, TableScanDesc scan, bool counted);
 /* The filter has chosen the same instances as before. */
 extern void plan_order_restart(PlanOrderState *state, TableScanDesc scan, bool counted);
 /* The scan's current row passed. */

@@ -50,9 +50,10 @@ typedef struct SegmentScanState
 	ExprState *recheck;
 	List *order_exprs;
 	PlanOrderState *order; /* or NULL */
-	bool ordered;          /* since instances were chosen last */
+	bool ordered;          /* since instances, or what they are ordered by, changed last */
 	bool counted;
 	Bitmapset *instance_params; /* parameters that clauses about instances depend on */
+	Bitmapset *order_params;    /* and the order */
 	bool filtered;
 	bool new_instances; /* such a parameter has changed since the filter was set */
 	AmColumnMap *map;
@@ -177,6 +178,7 @@ init_clauses(SegmentScanState *state, CustomScan *cscan, EState *estate)
 	state->identity_clauses = list_copy_tail(clauses, n);
 	state->recheck = ExecInitQual(clauses, ps);
 	state->instance_params = pull_paramids((Expr *) state->instance_clauses);
+	state->order_params = pull_paramids((Expr *) state->order_exprs);
 	state->pruner =
 		plan_pruner_new(state->instance_clauses, varno, state->map, ps,
 						ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &am_slot_ops), ps->ps_ExprContext);
@@ -239,8 +241,7 @@ set_filter(SegmentScanState *state)
 	if (state->order && filter.same_instances && state->ordered)
 		plan_order_restart(state->order, state->scan, state->counted);
 	else if (state->order)
-		plan_order_start(state->order, state->scan, state->counted);
-	state->ordered = true;
+		state->ordered = plan_order_start(state->order, state->scan, state->counted);
 	state->filtered = true;
 	state->new_instances = false;
 }
@@ -309,6 +310,7 @@ rescan(CustomScanState *node)
 	SegmentScanState *state = (SegmentScanState *) node;
 
 	state->new_instances |= bms_overlap(node->ss.ps.chgParam, state->instance_params);
+	state->ordered &= !bms_overlap(node->ss.ps.chgParam, state->order_params);
 	state->filtered = false;
 	if (state->scan)
 		table_rescan(state->scan, NULL);
