@@ -130,19 +130,35 @@ compare_marks(const void *a, const void *b)
 	return strcmp(((const Mark *) a)->instance_id, ((const Mark *) b)->instance_id);
 }
 
+/* Planned once in a session: a view that reads instances asks it for each table. */
+static SPIPlanPtr
+plan_of_marks(void)
+{
+	static SPIPlanPtr kept = NULL;
+	Oid types[] = {OIDOID};
+	SPIPlanPtr plan = kept;
+
+	if (plan)
+		return plan;
+	plan = SPI_prepare("SELECT segment_instance_id, pinned, backfilled, current_state "
+					   "FROM customer_segmentation.segment_instance_mark WHERE relation = $1",
+					   1, types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not plan the reading of instances' marks");
+	kept = plan;
+	return plan;
+}
+
 static Mark *
 read_marks(Oid relation, int *n)
 {
 	MemoryContext outer = CurrentMemoryContext;
-	Oid types[] = {OIDOID};
 	Datum values[] = {ObjectIdGetDatum(relation)};
 	Catalog catalog;
 	Mark *marks;
 
 	catalog_enter(&catalog);
-	if (SPI_execute_with_args("SELECT segment_instance_id, pinned, backfilled, current_state "
-							  "FROM customer_segmentation.segment_instance_mark WHERE relation = $1",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(plan_of_marks(), values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the marks of instances");
 	MemoryContextSwitchTo(outer);
 	*n = (int) SPI_processed;
@@ -228,12 +244,20 @@ put_optional(Datum *values, bool *nulls, int column, text *value)
 	values[column] = PointerGetDatum(value);
 }
 
-static void
-put_marks(Datum *values, bool *nulls, const char *instance_id, const Mark *marks, int n)
+static const Mark *
+find_mark(const text *instance_id, const Mark *marks, int n)
 {
-	Mark key = {.instance_id = unconstify(char *, instance_id)};
-	const Mark *mark = n > 0 ? bsearch(&key, marks, n, sizeof(Mark), compare_marks) : NULL;
+	Mark key;
 
+	if (n == 0)
+		return NULL;
+	key.instance_id = text_to_cstring(instance_id);
+	return bsearch(&key, marks, n, sizeof(Mark), compare_marks);
+}
+
+static void
+put_marks(Datum *values, bool *nulls, const Mark *mark)
+{
 	values[INST_PINNED] = BoolGetDatum(mark && mark->pinned);
 	values[INST_BACKFILLED] = BoolGetDatum(mark && mark->backfilled);
 	nulls[INST_CURRENT_STATE] = !(mark && mark->has_current_state);
@@ -260,7 +284,7 @@ put_instance(ReturnSetInfo *rsinfo, Relation rel, const StoreInstance *instance,
 		known &= sum_of_totals(instance->totals, m, &values[INST_CUSTOMERS + m], &nulls[INST_CUSTOMERS + m]);
 	if (!known)
 		sums_of_rows(rel, instance, values, nulls);
-	put_marks(values, nulls, text_to_cstring(instance->dims.segment_instance_id), marks, n_marks);
+	put_marks(values, nulls, find_mark(instance->dims.segment_instance_id, marks, n_marks));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
