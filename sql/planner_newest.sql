@@ -79,7 +79,10 @@ SELECT run_plan_of($$SELECT customer_identity FROM t ORDER BY instance_created_d
 SELECT run_plan_of($$SELECT s, (SELECT instance_created_date FROM t WHERE segment_id = s ORDER BY 1 DESC LIMIT 1) FROM outer_rows$$);
 -- The newest of each segment: one row, all rows, those of the newest two.
 SELECT run_plan_of($$SELECT DISTINCT ON (segment_id) segment_id, segment_instance_id FROM t ORDER BY segment_id, instance_created_date DESC$$);
+-- Newer versions would sort incrementally.
+SET enable_incremental_sort = off;
 SELECT run_plan_of($$SELECT DISTINCT ON (segment_id) segment_id, total_revenue FROM t ORDER BY segment_id, instance_created_date DESC, total_revenue$$);
+RESET enable_incremental_sort;
 SELECT run_plan_of($$SELECT customer_identity FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t) w WHERE r = 1$$);
 SELECT run_plan_of($$SELECT customer_identity FROM (SELECT *, dense_rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t WHERE num_of_orders > 2) w WHERE r <= 2$$);
 SELECT run_plan_of($$SELECT segment_id FROM (SELECT *, row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) AS r FROM t) w WHERE r = 1$$);
