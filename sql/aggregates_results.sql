@@ -259,7 +259,9 @@ SELECT twin(q) FROM unnest(ARRAY[
 	'SELECT sum(total_revenue / (num_of_orders - 3)) FILTER (WHERE num_of_orders > 3) > 0 FROM @ WHERE segment_id = ''s1''',
 	'SELECT sum(num_of_orders * 9223372036854775807) FROM @ WHERE segment_id = ''s1''',
 	'SELECT sum((num_of_orders * 1000000000)::int) FROM @ WHERE segment_id = ''s1''',
-	'SELECT count(*) FILTER (WHERE num_of_orders <> 3 AND 1 / (num_of_orders - 3) > 0) FROM @ WHERE segment_id = ''s1''']) q;
+	'SELECT count(*) FILTER (WHERE num_of_orders <> 3 AND 1 / (num_of_orders - 3) > 0) FROM @ WHERE segment_id = ''s1''',
+	-- conditions from the cheapest on, as in a plan with rows
+	'SELECT count(*) FROM @ WHERE 1 / (num_of_orders - 3) = 0 AND num_of_orders > 4 AND segment_id = ''s1''']) q;
 -- What can't fail is answered without rows, and so is what is evaluated before the measures or only where a row passes.
 SELECT * FROM three_ways_of(ARRAY[
 	'SELECT max(upper(segment_name)) FILTER (WHERE num_of_orders > 3), count(DISTINCT instance_created_date::date) FILTER (WHERE num_of_orders > 3) FROM @',

@@ -231,6 +231,30 @@ take_clauses(bool secured, AggQuery *q)
 	return true;
 }
 
+/* As a scan's filter has them, so that an error is raised for the same rows: the cheapest first, else as written. */
+static List *
+in_order_of_cost(PlannerInfo *root, List *clauses)
+{
+	List *ordered = NIL;
+	List *costs = NIL;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		Cost *cost = palloc(sizeof(Cost));
+		QualCost qual;
+		int at = list_length(ordered);
+
+		cost_qual_eval_node(&qual, lfirst(lc), root);
+		*cost = qual.per_tuple;
+		while (at > 0 && *(Cost *) list_nth(costs, at - 1) > *cost)
+			at--;
+		ordered = list_insert_nth(ordered, at, lfirst(lc));
+		costs = list_insert_nth(costs, at, cost);
+	}
+	return ordered;
+}
+
 /* SELECT DISTINCT of dimensions: groups without aggregates. */
 static bool
 may_be_distinct(const Query *parse)
@@ -274,8 +298,11 @@ cover_table(PlannerInfo *root, RelOptInfo *rel, const AggQuestion *asked)
 		q->cell_bytes = summary ? summary->cell_bytes : BLCKSZ * (double) rel->pages;
 		if (!cover(root, asked, q) || !take_clauses(asked->secured, q))
 			q = NULL;
-		else
-			q->cells |= q->by_row;
+		else if (q->by_row)
+		{
+			q->cells = true;
+			q->measures = in_order_of_cost(root, q->measures);
+		}
 	}
 	table_close(relation, NoLock);
 	return q;

@@ -2,7 +2,8 @@
  * keys.c
  *    Values of key columns, from the value sides of clauses.
  *
- * A value that is NULL is equal to nothing. All clauses stay in the filter, so one of several is enough to read by.
+ * A value that is NULL is equal to nothing. One of several clauses is enough to read by: the others are tried on
+ * instances, or stay in the filter.
  */
 #include "plan/keys.h"
 
