@@ -737,10 +737,14 @@ struct Decoder::Out {
 	}
 	// Copies a piece of the text that was started. *from has as many bytes as `readable` says.
 	static uint8_t *put(uint8_t *p, const uint8_t *from, size_t n, size_t readable) {
-		if (n <= kAhead && readable >= kAhead)
-			std::memcpy(p, from, kAhead);
-		else if (n > 0)
+		if (n <= kAhead && readable >= kAhead) {
+			// By way of a register, since the text before may be as near as that.
+			std::array<uint8_t, kAhead> piece;
+			std::memcpy(piece.data(), from, kAhead);
+			std::memcpy(p, piece.data(), kAhead);
+		} else if (n > 0) {
 			std::memcpy(p, from, n);
+		}
 		return p + n;
 	}
 	// How many bytes behind a text of this block can be read.

@@ -86,8 +86,10 @@ my %death = (
     backend => sub {
         my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'work'");
         return 0 unless $pid =~ /^\d+$/;
-        kill 9, $pid;
-        $node->poll_query_until('postgres', 'SELECT true') or die 'no recovery';
+        my $logged = -s $node->logfile;
+        return 0 unless kill 9, $pid;
+        # Queries may be taken a moment longer, until the postmaster has noticed.
+        $node->wait_for_log(qr/database system is ready to accept connections/, $logged);
         return 1;
     },
     immediate => sub {
