@@ -18,3 +18,45 @@ SELECT count(*) AS differences FROM ((TABLE t EXCEPT ALL TABLE t_twin) UNION ALL
 SELECT * FROM customer_segmentation.verify('t');
 DROP TABLE t, t_twin;
 DROP FUNCTION meddle;
+
+-- A statement gives slots to new instances while another one that calls it has not written those that it gave.
+SELECT make_twins('t');
+SELECT on_both($$INSERT INTO @ SELECT c::text, '2025-01-01', 'x', 'customer_id', NULL, 's', 's_0', 'n', 1, c, c FROM generate_series(1, 5) c$$) \gexec
+CREATE FUNCTION insert_also(name text, instance text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('INSERT INTO %I VALUES (''z'', ''2025-01-03'', ''x'', ''customer_id'', NULL, ''s'', $1, ''n'', 1, 100, 100)', name) USING instance;
+	RETURN 7;
+END $$;
+SELECT on_both($$INSERT INTO @ SELECT c::text, '2025-01-02', 'x', 'customer_id', NULL, 's', 's_' || 1 + c / 4, 'n', 1, CASE WHEN c % 4 = 2 THEN insert_also('@', 's_x' || c) END, c FROM generate_series(1, 8) c$$) \gexec
+SELECT * FROM compare_twin();
+CREATE FUNCTION insert_also_first() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.customer_identity IN ('3', '5') THEN
+		PERFORM insert_also(TG_TABLE_NAME, 's_t' || NEW.customer_identity);
+	END IF;
+	RETURN NEW;
+END $$;
+SELECT on_both('CREATE TRIGGER also BEFORE INSERT ON @ FOR EACH ROW EXECUTE FUNCTION insert_also_first()') \gexec
+SELECT on_both($$INSERT INTO @ SELECT c::text, '2025-01-04', 'x', 'customer_id', NULL, 's', 's_4' || c / 4, 'n', 1, c, c FROM generate_series(1, 8) c RETURNING customer_identity$$) \gexec
+SELECT on_both($$UPDATE @ SET segment_instance_id = 's_5', instance_created_date = '2025-01-05', num_of_orders = insert_also('@', 's_u' || customer_identity) WHERE segment_instance_id = 's_40'$$) \gexec
+SELECT segment_instance_id, count(*), sum(num_of_orders) FROM t GROUP BY 1 ORDER BY 1;
+SELECT * FROM compare_twin();
+DROP TABLE t, t_twin;
+DROP FUNCTION insert_also, insert_also_first;
+
+-- Queries in a function that a statement calls for each row, as the first command of a transaction or not, do not have
+-- it write row by row.
+CREATE TABLE t (LIKE customer_segmentation_table) USING customer_segmentation;
+CREATE FUNCTION nothing() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	n bigint;
+BEGIN
+	SELECT count(*) INTO n FROM pg_am WHERE amname = 'nothing';
+	RETURN n;
+END $$;
+INSERT INTO t SELECT c::text, '2025-01-01', NULL, NULL, NULL, 's', 's_1', NULL, 1, nothing(), c FROM generate_series(1, 100) c;
+SELECT rows, bases, deltas FROM customer_segmentation.storage_info('t');
+UPDATE t SET num_of_orders = 1 + nothing();
+SELECT rows, bases, deltas FROM customer_segmentation.storage_info('t');
+DROP TABLE t;
+DROP FUNCTION nothing;

@@ -53,14 +53,20 @@ am_executor_depth(void)
 	return depth;
 }
 
+/* Others have 0 for it, which is that of the transaction's first command. */
+static bool
+has_command_id(const QueryDesc *query)
+{
+	const PlannedStmt *plan = query->plannedstmt;
+
+	return query->operation != CMD_SELECT || plan->hasModifyingCTE || plan->rowMarks != NIL;
+}
+
 /* A plain query that calls functions which write does not change rows itself. */
 static bool
 may_change_rows(const QueryDesc *query)
 {
-	const PlannedStmt *plan = query->plannedstmt;
-
-	return query->operation != CMD_SELECT || plan->hasModifyingCTE || plan->rowMarks != NIL ||
-		   (query->dest && query->dest->mydest == DestIntoRel);
+	return has_command_id(query) || (query->dest && query->dest->mydest == DestIntoRel);
 }
 
 bool
@@ -100,6 +106,15 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 	PG_END_TRY();
 }
 
+static void
+flush_changes_of(const QueryDesc *query)
+{
+	if (has_command_id(query))
+		am_flush_statement(query->estate->es_output_cid);
+	else
+		am_trim_memory();
+}
+
 /*
  * AFTER triggers fire in the standard function, so buffered rows must be there before it; data-modifying CTEs that
  * nobody reads run to completion in it, so once more after it.
@@ -107,10 +122,9 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 static void
 executor_finish(QueryDesc *queryDesc)
 {
-	CommandId cid = queryDesc->estate->es_output_cid;
 	Running me = {running, queryDesc};
 
-	am_flush_statement(cid);
+	flush_changes_of(queryDesc);
 	running = &me;
 	PG_TRY();
 	{
@@ -124,7 +138,7 @@ executor_finish(QueryDesc *queryDesc)
 		running = me.outer;
 	}
 	PG_END_TRY();
-	am_flush_statement(cid);
+	flush_changes_of(queryDesc);
 }
 
 /* COPY without a bulk insert has no other end. */

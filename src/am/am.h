@@ -339,6 +339,8 @@ extern void am_flush_before_read(Relation rel, Snapshot snapshot);
 /* At the end of a statement; cid InvalidCommandId: whatever is there. */
 extern void am_flush_statement(CommandId cid);
 extern void am_flush_relation(Relation rel);
+/* When a statement is over: brings what the session keeps back within its settings. Done by am_flush_statement too. */
+extern void am_trim_memory(void);
 
 /* Executor nesting, kept by module.c. */
 extern int am_executor_depth(void);

@@ -524,9 +524,26 @@ find_in_newest(Relation rel, WriteBuffer *buf, StoreView *view, const StoreGroup
 	return NULL;
 }
 
+/*
+ * Slots of a group that are in use, or promised: a statement that is not over yet, and has called the one that writes
+ * now, has not written the instances that it gave slots to.
+ */
+static uint64
+slots_in_use(const WriteRel *wr, const WriteBuffer *buf, const StoreView *view, uint32 group_no)
+{
+	const StoreGroup *sg = store_find_group(view, group_no);
+	uint64 slots = sg ? sg->used_slots | sg->live_slots : 0;
+
+	for (const WriteBuffer *other = wr->buffers; other; other = other->next)
+		for (int k = 0; other != buf && k < other->n_groups; k++)
+			if (other->groups[k]->exists && other->groups[k]->group_no == group_no)
+				slots |= other->groups[k]->used_slots;
+	return slots;
+}
+
 /* A group of these dimensions with a free slot: one of the buffer's, one that exists, or a new one. */
 static WriteGroup *
-group_with_room(WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g)
+group_with_room(const WriteRel *wr, WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g)
 {
 	for (int k = 0; k < view->n_groups; k++)
 	{
@@ -539,8 +556,14 @@ group_with_room(WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g
 	}
 	for (int k = 0; k < buf->n_groups; k++)
 	{
-		if (buf->groups[k]->used_slots != ~UINT64CONST(0) && store_group_dims_equal(&buf->groups[k]->dims, g))
-			return buf->groups[k];
+		WriteGroup *group = buf->groups[k];
+
+		if (group->used_slots == ~UINT64CONST(0) || !store_group_dims_equal(&group->dims, g))
+			continue;
+		if (group->exists)
+			group->used_slots |= slots_in_use(wr, buf, view, group->group_no);
+		if (group->used_slots != ~UINT64CONST(0))
+			return group;
 	}
 	return add_group(buf, g);
 }
@@ -578,7 +601,7 @@ resolve_instance(WriteRel *wr, Relation rel, WriteBuffer *buf, const StoreGroupD
 		return ref;
 	newest = write_newest(wr, rel, buf->cid);
 	old = MemoryContextSwitchTo(buf->cxt);
-	group = group_with_room(buf, newest->view, g);
+	group = group_with_room(wr, buf, newest->view, g);
 	ref = add_ref(buf, group, free_slot(group->used_slots), i, false);
 	MemoryContextSwitchTo(old);
 	return ref;
@@ -737,6 +760,12 @@ am_flush_statement(CommandId cid)
 	for (WriteRel *wr = rels; wr; wr = wr->next)
 		if (wr->buffers)
 			flush_matching(wr, cid, final);
+	am_trim_memory();
+}
+
+void
+am_trim_memory(void)
+{
 	if (am_executor_depth() == 0)
 		store_dict_trim();
 }
