@@ -103,6 +103,19 @@ log_of(WriteRel *wr, Relation rel)
 	return wr->log;
 }
 
+/* What has to be detoasted stays until the next row is read: a statement may write millions. */
+static void
+read_row(WriteRel *wr, Relation rel, TupleTableSlot *slot, AmRow *row)
+{
+	MemoryContext old;
+
+	slot_getallattrs(slot);
+	MemoryContextReset(wr->row_cxt);
+	old = MemoryContextSwitchTo(wr->row_cxt);
+	am_row_from_slot(rel, slot, row);
+	MemoryContextSwitchTo(old);
+}
+
 /* Rows whose addresses nobody wants to know, nor what becomes of them. */
 static void
 insert_unlogged(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
@@ -114,12 +127,12 @@ insert_unlogged(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 
 	for (int i = 0; i < n; i++)
 	{
-		am_row_from_slot(rel, slots[i], &row);
+		read_row(wr, rel, slots[i], &row);
 		slots[i]->tts_tableOid = relid;
 		ItemPointerSetInvalid(&slots[i]->tts_tid);
 		insert_row(wr, rel, buf, &row, false, NULL);
 		buf->inserted++;
-		write_after_row(wr, rel, buf);
+		write_after_row(wr, rel, buf, &row);
 	}
 }
 
@@ -143,14 +156,14 @@ am_insert(Relation rel, TupleTableSlot *slot, CommandId cid, bool want_address)
 	bool logged = am_log_wanted(rel);
 	AmRow row;
 
-	am_row_from_slot(rel, slot, &row);
+	read_row(wr, rel, slot, &row);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	ItemPointerSetInvalid(&slot->tts_tid);
 	insert_row(wr, rel, buf, &row, want_address && !logged, &slot->tts_tid);
 	buf->inserted++;
 	if (logged)
 		am_log_change(log_of(wr, rel), rel, NULL, NULL, NULL, slot, cid, &slot->tts_tid);
-	write_after_row(wr, rel, buf);
+	write_after_row(wr, rel, buf, &row);
 }
 
 /* ---- the row that a statement wants to change ----------------------------------------------------------------------
@@ -613,7 +626,7 @@ am_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, bool 
 		ExecDropSingleTupleTableSlot(old);
 	}
 	close_target(&t);
-	write_after_row(t.wr, rel, buf);
+	write_after_row(t.wr, rel, buf, NULL);
 	return TM_Ok;
 }
 
@@ -736,7 +749,7 @@ am_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid, S
 	}
 	if (logged)
 		old = row_slot(rel, &t);
-	am_row_from_slot(rel, slot, &row);
+	read_row(t.wr, rel, slot, &row);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	buf = write_buffer(t.wr, rel, cid);
 	buf->updated++;
@@ -750,7 +763,7 @@ am_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid, S
 		ExecDropSingleTupleTableSlot(old);
 	}
 	close_target(&t);
-	write_after_row(t.wr, rel, buf);
+	write_after_row(t.wr, rel, buf, &row);
 	return TM_Ok;
 }
 

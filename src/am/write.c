@@ -19,6 +19,7 @@
 
 #define MAX_SEGMENT_LOCKS 256
 #define ROWS_BETWEEN_CHECKS 1024
+#define LONG_ROW_BYTES 256 /* counts as one more row between checks */
 #define ROWS_TO_LOOK_UP 16384
 #define MOVES_LIMIT_FACTOR 8
 #define STAGED_ROW_BYTES 32
@@ -91,6 +92,7 @@ new_write_rel(Relation rel)
 	WriteRel *wr = MemoryContextAllocZero(cxt, sizeof(WriteRel));
 
 	wr->cxt = cxt;
+	wr->row_cxt = AllocSetContextCreate(cxt, "customer_segmentation row", ALLOCSET_SMALL_SIZES);
 	wr->relid = RelationGetRelid(rel);
 	wr->relnode = compat_relnumber(rel);
 	wr->locks = new_table(cxt, "customer_segmentation locks", sizeof(uint32), sizeof(SegmentLock));
@@ -634,24 +636,39 @@ settle(WriteRel *wr, Relation rel, WriteBuffer *buf)
 	CSEG_CALL(rel, cseg_batch_settle(buf->batch, store_stop_flag(), &err));
 }
 
+static Size
+row_length(const AmRow *row)
+{
+	Size n = row->identity_len;
+
+	for (int m = 0; m < CSEG_MEASURES; m++)
+		if (row->values[m].kind == CSEG_WIDE)
+			n += row->values[m].wide_len;
+	return n;
+}
+
 /*
- * Rows are staged raw, at about 32 bytes each, up to a quarter of the setting or 16 MB; then they are merged into the
- * decoded matrices, which take a few bytes a row and go to a temporary file when they reach the setting. What has to
- * stay in memory all the same (which rows were touched, what is where in the file) is bounded by writing to the table.
+ * Rows are staged raw, at about 32 bytes each, up to a quarter of the setting or 16 MB, with long identities and wide
+ * numbers up to a quarter of the setting; then they are merged into the decoded matrices, which take a few bytes a row
+ * and go to a temporary file when they reach the setting. What has to stay in memory all the same (which rows were
+ * touched, what is where in the file) is bounded by writing to the table.
  */
 void
-write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf)
+write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf, const AmRow *row)
 {
 	size_t limit = (size_t) am_write_buffer_kb * 1024;
 	size_t resident_limit = limit / 2;
 
-	if (++buf->since_check < ROWS_BETWEEN_CHECKS)
+	buf->since_check += row ? 1 + row_length(row) / LONG_ROW_BYTES : 1;
+	if (buf->since_check < ROWS_BETWEEN_CHECKS)
 		return;
 	buf->since_check = 0;
 	CHECK_FOR_INTERRUPTS();
-	if (cseg_batch_waiting(buf->batch) >= ROWS_TO_LOOK_UP)
+	if (cseg_batch_waiting(buf->batch) >= ROWS_TO_LOOK_UP ||
+		(cseg_batch_waiting(buf->batch) > 0 && cseg_batch_staged_long(buf->batch) > limit / 4))
 		write_lookup(wr, rel, buf);
-	if (cseg_batch_staged(buf->batch) * STAGED_ROW_BYTES < Min(limit / 4, MAX_STAGED_BYTES))
+	if (cseg_batch_staged(buf->batch) * STAGED_ROW_BYTES < Min(limit / 4, MAX_STAGED_BYTES) &&
+		cseg_batch_staged_long(buf->batch) <= limit / 4)
 		return;
 	settle(wr, rel, buf);
 	if (cseg_batch_bytes(buf->batch) <= limit)

@@ -61,6 +61,7 @@ typedef struct WriteRel
 {
 	struct WriteRel *next;
 	MemoryContext cxt;
+	MemoryContext row_cxt; /* of the row that is being written */
 	Oid relid;
 	Oid relnode;
 	HTAB *locks; /* segment hash -> mode and subtransaction */
@@ -106,7 +107,8 @@ extern InstanceRef *write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf,
 /* The buffer's group and instance for what the newest state has. */
 extern InstanceRef *write_existing_instance(WriteBuffer *buf, const StoreInstance *inst);
 extern WriteGroup *write_existing_group(WriteBuffer *buf, const StoreGroup *sg);
-extern void write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf);
+/* row: what was written, or NULL for a removal. */
+extern void write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf, const AmRow *row);
 /* final: the statement is over, so that cells may be folded. Empties the buffer. */
 extern void write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final);
 /* Looks up the customers of the rows that wait for it. */

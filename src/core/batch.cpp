@@ -60,12 +60,12 @@ public:
 		return {to, text.size()};
 	}
 	size_t bytes() const { return total; }
-	// Forgets the texts; the last block is used again.
+	// Forgets the texts; the last block is used again if it is of the usual size.
 	void clear() {
 		if (blocks.empty())
 			return;
-		blocks.erase(blocks.begin(), blocks.end() - 1);
-		total = block_size;
+		blocks.erase(blocks.begin(), block_size > kBlock ? blocks.end() : blocks.end() - 1);
+		total = blocks.empty() ? 0 : block_size;
 		used = 0;
 	}
 
@@ -143,6 +143,7 @@ public:
 	void settle(const CsegStop *stop);
 	size_t bytes() const;
 	size_t staged() const { return unplaced.size() + placed; }
+	size_t staged_long() const { return names.bytes() + arena.bytes() + wide_bytes; }
 	bool empty() const { return unplaced.empty() && cells.empty(); }
 
 	std::vector<std::string_view> texts; // pending identities by id
@@ -175,6 +176,7 @@ private:
 	uint32_t near_group = 0;
 	std::vector<CsegCell *> near; // cells of near_group by container, as far as they were asked for
 	size_t placed = 0;
+	size_t wide_bytes = 0; // of wide values that are staged
 	std::unique_ptr<uint8_t, FreeBytes> record;
 };
 
@@ -217,6 +219,8 @@ Unplaced &Batch::append(uint32_t group, uint8_t slot, uint32_t who, Op op, const
 		const Value value = import_value(v[m], pool);
 		row.change.num[m] = value.num;
 		row.change.tag[m] = value.tag;
+		if (is_wide(value))
+			wide_bytes += wide_len(value);
 	}
 	if (unplaced.size() == kSome)
 		unplaced.reserve(kMany);
@@ -425,6 +429,7 @@ void Batch::settle(const CsegStop *stop) {
 		settled.cell->settle(stop);
 	}
 	placed = 0;
+	wide_bytes = 0;
 }
 
 size_t Batch::bytes() const {
@@ -463,6 +468,10 @@ size_t cseg_batch_bytes(const CsegBatch *batch) {
 
 uint64_t cseg_batch_staged(const CsegBatch *batch) {
 	return batch->batch.staged();
+}
+
+size_t cseg_batch_staged_long(const CsegBatch *batch) {
+	return batch->batch.staged_long();
 }
 
 bool cseg_batch_empty(const CsegBatch *batch) {

@@ -426,6 +426,8 @@ CsegCode cseg_batch_new(CsegBatch **out, CsegError *err);
 void cseg_batch_free(void *batch);
 size_t cseg_batch_bytes(const CsegBatch *batch);
 uint64_t cseg_batch_staged(const CsegBatch *batch); /* rows staged and not yet settled into cells */
+/* What they hold in texts of identities and in wide values: little as a rule, but a single row can have megabytes. */
+size_t cseg_batch_staged_long(const CsegBatch *batch);
 bool cseg_batch_empty(const CsegBatch *batch);
 void cseg_batch_clear(CsegBatch *batch); /* forgets everything and gives the memory back */
 /* Forgets the settled cells, which the caller has put elsewhere, but not which rows were touched. */

@@ -350,6 +350,36 @@ struct NaiveRow {
 	std::optional<int64_t> set() const { return inserted ? own : removed ? std::nullopt : updated; }
 };
 
+// A single row can have megabytes, so it is not rows alone that say when memory is full.
+TEST(Batch, CountsLongTextsAndWideValues) {
+	constexpr size_t kLong = 1000000;
+	const BatchPtr b = make_batch();
+	const DictPtr d = make_dict();
+	const std::string known(kLong, 'k');
+	const std::string unknown(kLong, 'u');
+	intern(b, known);
+	grow(b, d);
+	EXPECT_EQ(cseg_batch_staged_long(b.get()), 0u);
+	insert_named(b, 1, 1, known, row(1));
+	insert_named(b, 1, 1, unknown, row(2));
+	EXPECT_GE(cseg_batch_staged_long(b.get()), 2 * kLong);
+	lookup(b, d);
+	EXPECT_GE(cseg_batch_staged_long(b.get()), kLong);
+	EXPECT_LT(cseg_batch_staged_long(b.get()), 2 * kLong);
+	grow(b, d);
+	EXPECT_EQ(cseg_batch_staged_long(b.get()), 0u);
+	const std::vector<uint8_t> digits(kLong, 1);
+	Row wide = row(3);
+	wide.v[2] = {};
+	wide.v[2].kind = CSEG_WIDE;
+	wide.v[2].wide = digits.data();
+	wide.v[2].wide_len = kLong;
+	insert(b, 1, 2, find(d, known), wide);
+	EXPECT_GE(cseg_batch_staged_long(b.get()), kLong);
+	settle(b);
+	EXPECT_EQ(cseg_batch_staged_long(b.get()), 0u);
+}
+
 TEST(Batch, RandomRowsOverManySettles) {
 	const BatchPtr b = make_batch();
 	std::mt19937_64 rng(2);
