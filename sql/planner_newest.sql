@@ -17,13 +17,18 @@ VACUUM ANALYZE outer_rows;
 CREATE FUNCTION run_plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	line text;
+	average text;
 BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
-		CONTINUE WHEN line ~ 'Storage: |Disabled';
+		CONTINUE WHEN line ~ 'Storage: |Disabled|^ *Window: ';
 		line := regexp_replace(line, '\mt\.', '', 'g');
-		line := regexp_replace(line, '(rows=\d+)\.00', '\1');
+		average := substring(line FROM 'rows=(\d+\.\d+) loops');
+		line := coalesce(replace(line, 'rows=' || average, 'rows=' || round(average::numeric)), line);
+		-- Which instances share a group depends on the order in which they were written.
+		line := regexp_replace(line, '(groups|cells) read=0 skipped=\d+', '\1 read=0 skipped=N', 'g');
+		line := regexp_replace(line, '(groups|cells) read=[1-9]\d* skipped=\d+', '\1 read=N skipped=N', 'g');
 		line := regexp_replace(line, 'bytes read=\d+', 'bytes read=N');
-		line := regexp_replace(line, '(Filter|Cond|Sort Key|Run Condition|Rows Removed.*|Sort Method|Window): .*', '\1');
+		line := regexp_replace(line, '(Filter|Cond|Sort Key|Run Condition|Rows Removed.*|Sort Method): .*', '\1');
 		RETURN NEXT regexp_replace(line, '(SubPlan|InitPlan).*', '\1');
 	END LOOP;
 END $$;
