@@ -9,6 +9,7 @@
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
+#include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -84,8 +85,8 @@ is_all_of_the_query(PlannerInfo *root, const RelOptInfo *rel)
 		   bms_is_empty(rel->lateral_relids) && !parse->hasAggs && parse->groupClause == NIL &&
 		   parse->groupingSets == NIL && parse->havingQual == NULL && !parse->hasTargetSRFs && parse->rowMarks == NIL &&
 		   parse->setOperations == NULL && parse->commandType == CMD_SELECT &&
-		   !contain_volatile_functions((Node *) root->processed_tlist) &&
-		   !contain_volatile_functions((Node *) rel->baserestrictinfo);
+		   plan_is_repeatable((Node *) root->processed_tlist) &&
+		   plan_is_repeatable((Node *) extract_actual_clauses(rel->baserestrictinfo, false));
 }
 
 /* Do the keys begin with these? */
