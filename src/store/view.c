@@ -885,8 +885,11 @@ add_deltas(Relation rel, StoreView *view, bool with_totals)
 	MemoryContext old = MemoryContextSwitchTo(work);
 
 	for (int i = 0; i < view->n_cells; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		for (int d = 0; d < view->cells[i]->n_deltas; d++)
 			add_delta(rel, view->cells[i], view->cells[i]->deltas[d], view->lenient, with_totals);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
 }
@@ -911,6 +914,13 @@ store_view_rows(Relation rel, StoreView *view)
 	count_rows(view);
 }
 
+static void
+forget_totals(StoreView *view)
+{
+	for (int i = 0; i < view->n_instances; i++)
+		view->instances[i]->totals = NULL;
+}
+
 void
 store_view_totals(Relation rel, StoreView *view)
 {
@@ -922,12 +932,23 @@ store_view_totals(Relation rel, StoreView *view)
 	old = MemoryContextSwitchTo(view->cxt);
 	all = alloc_many(sizeof(CsegTotals), view->n_instances);
 	MemoryContextSwitchTo(old);
-	for (int i = 0; i < view->n_instances; i++)
+	/* Totals that are there are right: the view may be kept for others. */
+	PG_TRY();
 	{
-		view->instances[i]->totals = &all[i];
-		store_stored_totals(rel, view->instances[i], &all[i]);
+		for (int i = 0; i < view->n_instances; i++)
+		{
+			view->instances[i]->totals = &all[i];
+			store_stored_totals(rel, view->instances[i], &all[i]);
+		}
+		add_deltas(rel, view, true);
 	}
-	add_deltas(rel, view, true);
+	PG_CATCH();
+	{
+		forget_totals(view);
+		pfree(all);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	for (int i = 0; i < view->n_instances; i++)
 		view->instances[i]->rows = all[i].rows;
 	count_rows(view);
