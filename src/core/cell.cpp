@@ -352,6 +352,20 @@ void merge_entries(const Matrix &first, const Matrix &second, OnlyFirst &&only_f
 	only_second(j, second.size());
 }
 
+// The entries of the first as they are, what put_second() makes of those that only the second has, and put_both() of
+// pairs.
+template <class PutSecond, class PutBoth>
+Matrix merged(const Matrix &first, const Matrix &second, PutSecond &&put_second, PutBoth &&put_both) {
+	Matrix out;
+	out.reserve(std::min<size_t>(first.size() + second.size(), CSEG_CONTAINER_SIZE),
+				event_count(first) + event_count(second));
+	Builder b(out);
+	merge_entries(
+		first, second, [&](size_t i, size_t end) { b.entries_of(first, i, end, true); },
+		[&](size_t j, size_t end) { put_second(b, j, end); }, [&](size_t i, size_t j) { put_both(b, i, j); });
+	return out;
+}
+
 // Entries that only the delta has.
 void put_new_entries(Builder &b, const Matrix &delta, size_t first, size_t last, bool touch) {
 	if (!touch) {
@@ -496,29 +510,17 @@ void Cell::settle(const CsegStop *stop) {
 
 void Cell::apply(const Cell &delta, bool touch) {
 	const Matrix &change = delta.matrix;
-	Matrix merged;
-	merged.reserve(std::min<size_t>(matrix.size() + change.size(), CSEG_CONTAINER_SIZE),
-				   event_count(matrix) + event_count(change));
-	Builder b(merged);
-	merge_entries(
-		matrix, change, [&](size_t i, size_t end) { b.entries_of(matrix, i, end, true); },
-		[&](size_t j, size_t end) { put_new_entries(b, change, j, end, touch); },
-		[&](size_t i, size_t j) { put_merged_entry(b, matrix, i, change, j, touch); });
-	matrix = std::move(merged);
+	matrix = merged(
+		matrix, change, [&](Builder &b, size_t j, size_t end) { put_new_entries(b, change, j, end, touch); },
+		[&](Builder &b, size_t i, size_t j) { put_merged_entry(b, matrix, i, change, j, touch); });
 	encoded = {};
 }
 
 void Cell::combine(const Cell &later) {
 	const Matrix &change = later.matrix;
-	Matrix merged;
-	merged.reserve(std::min<size_t>(matrix.size() + change.size(), CSEG_CONTAINER_SIZE),
-				   event_count(matrix) + event_count(change));
-	Builder b(merged);
-	merge_entries(
-		matrix, change, [&](size_t i, size_t end) { b.entries_of(matrix, i, end, true); },
-		[&](size_t j, size_t end) { b.entries_of(change, j, end, true); },
-		[&](size_t i, size_t j) { put_combined_entry(b, matrix, i, change, j); });
-	matrix = std::move(merged);
+	matrix = merged(
+		matrix, change, [&](Builder &b, size_t j, size_t end) { b.entries_of(change, j, end, true); },
+		[&](Builder &b, size_t i, size_t j) { put_combined_entry(b, matrix, i, change, j); });
 	encoded = {};
 }
 

@@ -938,24 +938,6 @@ add_cell(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell *data, 
 }
 
 static int
-group_index(const StoreView *view, const StoreGroup *group)
-{
-	int low = 0;
-	int high = view->n_groups - 1;
-
-	while (low < high)
-	{
-		int mid = low + (high - low) / 2;
-
-		if (view->groups[mid]->group_no < group->group_no)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-static int
 by_container(const void *a, const void *b)
 {
 	const StoreCell *x = *(StoreCell *const *) a;
@@ -983,7 +965,7 @@ add_all_members(AggregateState *state, GroupRun *run, StoreCell *cell, CsegCell 
 static void
 visit_cell(AggregateState *state, StoreCell *cell)
 {
-	GroupRun *run = state->runs[group_index(state->reader->view, cell->group)];
+	GroupRun *run = state->runs[store_group_place(state->reader->view, cell->group)];
 	uint64 sums = state->from_cells ? run->wanted : run->exact;
 	uint64 members = state->distinct ? run->wanted : 0;
 	int n_lows = 0;

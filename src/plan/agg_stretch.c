@@ -1,11 +1,11 @@
 /*
  * agg_stretch.c
- *    Cells added up by the executor's own expressions: arithmetic on measures, and conditions that the core doesn't
- * know.
+ *    Cells added up by the executor's own expressions: arithmetic on measures, and conditions that the core does not
+ *    know.
  *
  * Rows of a customer with the same measures are evaluated once, together, unless an expression reads what differs from
- * instance to instance. What a row would not get to is not evaluated: conditions come first, then filters, then
- * arguments, each in the order in which they are written.
+ * instance to instance. What a row would not get to is not evaluated: conditions come first, from the cheapest on, then
+ * filters, then arguments, as they are written.
  */
 #include "plan/agg_state.h"
 

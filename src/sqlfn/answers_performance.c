@@ -53,10 +53,6 @@ typedef struct Performance
 
 /* ---- sources ------------------------------------------------------------------------------------------------ */
 
-/*
- * The caller's sources, whoever owns the segment. The owner's would let the owner choose what the caller executes, and
- * a superuser would execute it as one.
- */
 static void
 check_source(const Performance *p, CsegRuleSource source)
 {
@@ -68,6 +64,10 @@ check_source(const Performance *p, CsegRuleSource source)
 						errhint("Set it again with customer_segmentation.set_source('%s', ...).", name)));
 }
 
+/*
+ * The caller's sources, whoever owns the segment. The owner's would let the owner choose what the caller executes, and
+ * a superuser would execute it as one.
+ */
 static void
 load_source(Performance *p)
 {

@@ -80,6 +80,7 @@ is_table_of_ours(Oid relid)
 	return ours;
 }
 
+/* Names in a temporary table are looked up now: no dump restores them, and a parallel worker could not. */
 static Datum
 settle(SetHeader *names)
 {

@@ -9,7 +9,6 @@
 
 #include "access/htup.h"
 #include "access/xlogdefs.h"
-#include "access/htup.h"
 #include "storage/block.h"
 #include "storage/buf.h"
 #include "storage/off.h"

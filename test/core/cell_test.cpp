@@ -713,6 +713,14 @@ TEST_P(CellModel, RandomChanges) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, CellModel, testing::Range<uint64_t>(0, 30));
 
+Model of_slot(const Model &model, uint8_t slot) {
+	Model some;
+	for (const auto &[at, values] : model)
+		if (at.second == slot)
+			some[at] = values;
+	return some;
+}
+
 TEST(CellCursor, GoesBackAndForth) {
 	Random r(5);
 	Model model;
@@ -727,10 +735,7 @@ TEST(CellCursor, GoesBackAndForth) {
 		must(cseg_cursor_seek(cursor.get(), slot, 7, &view, &err), err);
 		Model seen;
 		add_view(seen, view, slot);
-		Model wanted;
-		for (const auto &[at, values] : model)
-			if (at.second == slot)
-				wanted[at] = values;
+		const Model wanted = of_slot(model, slot);
 		ASSERT_EQ(seen, wanted);
 	}
 	CsegSlotView view;
@@ -753,10 +758,7 @@ TEST(CellCursor, GathersOneSlot) {
 		must(cseg_cursor_gather(cursor.get(), slot, 7, &view, &err), err);
 		Model seen;
 		add_view(seen, view, slot);
-		Model wanted;
-		for (const auto &[at, values] : model)
-			if (at.second == slot)
-				wanted[at] = values;
+		const Model wanted = of_slot(model, slot);
 		ASSERT_EQ(seen, wanted);
 		ASSERT_EQ(view.n_entries, view.n);
 		must(cseg_cursor_gather(cursor.get(), slot, 2, &view, &err), err);
