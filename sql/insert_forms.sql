@@ -44,6 +44,36 @@ SELECT on_both($$INSERT INTO @ SELECT 'everywhere', instance_created_date, sched
 SELECT * FROM compare_twin();
 TRUNCATE t, t_twin;
 
+-- A statement for each instance: deltas grow as large as their base; the instance that takes a group's last room folds
+-- them. A row of a new instance twice, by one statement, in one transaction, under another name of the segment: refused.
+CREATE FUNCTION newest_rows(name text, first int, last int) RETURNS SETOF customer_segmentation_table LANGUAGE sql AS $$
+	SELECT 'c' || c, timestamp '2025-05-01', NULL, NULL, NULL::timestamp, 's', 's_64', name, 1, c % 50, c * 1.25 FROM generate_series(first, last) c
+$$;
+DO $$ BEGIN
+	FOR i IN 1..63 LOOP
+		INSERT INTO t_twin SELECT 'c' || c, timestamp '2025-01-01' + i * interval '1 day', NULL, NULL, NULL, 's', 's_' || i, 'Name', 1,
+			(c + i / 9) % 50, c * 1.25 FROM generate_series(1, 2000) c WHERE (c + i) % 100 > 0;
+		INSERT INTO t SELECT * FROM t_twin WHERE segment_instance_id = 's_' || i;
+	END LOOP;
+END $$;
+SELECT groups, instances, deltas > 0 AS has_deltas FROM customer_segmentation.storage_info('t');
+SELECT twin($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1, 1000) UNION ALL SELECT * FROM newest_rows('Name', 1000, 1000)$$);
+SELECT twin($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1, 1000) UNION ALL SELECT * FROM newest_rows('New name', 1000, 1000)$$);
+BEGIN;
+SELECT on_both($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1, 1000)$$) \gexec
+SELECT twin($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1000, 1000)$$);
+SELECT twin($$INSERT INTO @ SELECT * FROM newest_rows('New name', 1000, 1000)$$);
+SELECT on_both($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1001, 1500)$$) \gexec
+SELECT * FROM compare_twin();
+ROLLBACK;
+VACUUM t;
+SELECT groups, instances, deltas > 0 AS has_deltas FROM customer_segmentation.storage_info('t');
+SELECT on_both($$INSERT INTO @ SELECT * FROM newest_rows('Name', 1, 1500)$$) \gexec
+SELECT groups, instances, deltas FROM customer_segmentation.storage_info('t');
+SELECT * FROM compare_twin();
+DROP FUNCTION newest_rows;
+TRUNCATE t, t_twin;
+
 -- Many small statements.
 DO $$ BEGIN
 	FOR i IN 1..300 LOOP

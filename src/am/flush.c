@@ -18,8 +18,11 @@
 
 #include "compat/compat.h"
 
-/* A base is folded once its deltas make up a quarter of it, or once there are many. */
-#define FOLD_SHARE 4
+/*
+ * A base is folded once its deltas are as large as it is, or once there are many. A day that is added to sixty brings
+ * 40 % of a base, since it has each member's measures where a base has changes: with a quarter as the limit each day
+ * folded everything.
+ */
 #define FOLD_MAX_DELTAS 32
 #define FOLD_MIN_BYTES 512
 
@@ -41,6 +44,7 @@ typedef struct FlushGroup
 	uint64 changed;  /* slots with something in acc */
 	int64 row_change[CSEG_SLOTS];
 	uint64 emptied; /* slots that lose their last row */
+	bool fills;     /* its last free slot gets an instance: nothing more will come that folds its cells */
 } FlushGroup;
 
 typedef struct NewRecord
@@ -301,6 +305,15 @@ new_slots(const FlushGroup *group)
 }
 
 static bool
+fills_up(const FlushGroup *group)
+{
+	for (int s = 0; s < CSEG_SLOTS; s++)
+		if (group->wg->refs[s] == NULL && (group->sg == NULL || group->sg->instance[s] == NULL))
+			return false;
+	return new_slots(group) != 0;
+}
+
+static bool
 instances_deletable(const FlushGroup *group, uint64 slots)
 {
 	for (int s = 0; s < CSEG_SLOTS; s++)
@@ -361,7 +374,7 @@ fold_pays(const StoreCell *sc, size_t new_delta)
 
 	if (sc->base == NULL || sc->n_deltas + 1 >= FOLD_MAX_DELTAS)
 		return true;
-	return deltas >= FOLD_MIN_BYTES && deltas * FOLD_SHARE >= sc->base->body_len;
+	return deltas >= FOLD_MIN_BYTES && deltas >= sc->base->body_len;
 }
 
 /* Which instance records a fold would have to replace: those that this change or the folded deltas touch. */
@@ -520,6 +533,31 @@ state_of_changed(Flush *f, StoreCell *sc, CsegCell *delta)
 							   changed.n_entries);
 }
 
+/*
+ * Are all rows of this change new ones, of instances of which the newest state has no row? Then nothing in the cell can
+ * matter to them, and it need not be read.
+ */
+static bool
+only_new_instances(const Flush *f, const FlushGroup *group, CsegCell *delta)
+{
+	uint64 slots;
+	bool found;
+	uint16 low;
+	uint8 slot;
+
+	CSEG_CALL(f->rel, cseg_cell_slots(delta, &slots, &err));
+	for (int s = 0; s < CSEG_SLOTS; s++)
+	{
+		uint64 bit = UINT64CONST(1) << s;
+
+		if ((slots & bit) != 0 && (group->sg->instance[s] != NULL || group->alias[s] != bit))
+			return false;
+	}
+	/* Updates and removals are of rows that the cell must have. */
+	CSEG_CALL(f->rel, cseg_cell_missing(NULL, delta, &found, &low, &slot, &err));
+	return !found;
+}
+
 /* Only an instance with no more rows than the statement took away can have lost its last one. */
 static bool
 may_empty_an_instance(Flush *f)
@@ -577,7 +615,7 @@ static void
 flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 {
 	StoreCell *sc = group->sg ? store_group_cell(group->sg, container) : NULL;
-	CsegCell *state = sc ? state_of_changed(f, sc, delta) : NULL;
+	CsegCell *state = sc && !only_new_instances(f, group, delta) ? state_of_changed(f, sc, delta) : NULL;
 	DeltaTotals *change = palloc0(sizeof(DeltaTotals));
 	const uint8 *bytes;
 	size_t len;
@@ -593,7 +631,7 @@ flush_cell(Flush *f, FlushGroup *group, uint32 container, CsegCell *delta)
 		return;
 	}
 	CSEG_CALL(f->rel, cseg_cell_has_moved(delta, &moved, &err));
-	pays = (change->slots & group->emptied) != 0 || fold_pays(sc, cseg_cell_estimate(delta));
+	pays = group->fills || (change->slots & group->emptied) != 0 || fold_pays(sc, cseg_cell_estimate(delta));
 	/* Encoding the change is half of the work of a fold, which does without it. */
 	if (!moved && pays && fold_allowed(f, group, sc, change->slots))
 	{
@@ -898,6 +936,7 @@ prepare_groups(Flush *f)
 			group->sg = store_find_group(f->newest->view, group->wg->group_no);
 		for (int s = 0; s < CSEG_SLOTS; s++)
 			group->alias[s] = UINT64CONST(1) << s;
+		group->fills = fills_up(group);
 	}
 }
 
