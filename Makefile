@@ -108,6 +108,7 @@ OBJS_C = \
 	src/store/pages.o \
 	src/store/record.o \
 	src/store/rewrite.o \
+	src/store/sort.o \
 	src/store/view.o \
 	src/store/views.o \
 	src/store/write.o

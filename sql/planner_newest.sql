@@ -205,6 +205,47 @@ COMMIT;
 CREATE SEQUENCE calls;
 SELECT count(*) FROM (SELECT DISTINCT ON (segment_id) segment_id, nextval('calls') FROM t WHERE segment_id > 'segment3' ORDER BY segment_id, instance_created_date DESC) x;
 SELECT last_value FROM calls;
+-- As often as for a plain table, which counts with a sequence; where a plain table with an index on the date would stop
+-- early, so does this one: ORDER BY with LIMIT, max().
+CREATE FUNCTION called(x text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+	PERFORM nextval('calls');
+	RETURN x;
+END $$;
+CREATE FUNCTION calls_of(query text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	row_of record;
+BEGIN
+	PERFORM setval('calls', 1);
+	FOR row_of IN EXECUTE query LOOP END LOOP;
+	RETURN (SELECT last_value - 1 FROM calls);
+END $$;
+SELECT count(*), count(*) FILTER (WHERE ours = heap AND heap > 0) AS alike, string_agg(q, '; ') FILTER (WHERE ours <> heap) AS others
+FROM (SELECT q, calls_of(replace(q, '@', 't')) AS ours, calls_of(replace(q, '@', 't_twin')) AS heap FROM unnest(ARRAY[
+	'SELECT DISTINCT ON (segment_id) segment_id, called(segment_name) FROM @ ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id FROM @ WHERE called(segment_id) IS NOT NULL ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id, (SELECT called(segment_id)) FROM @ ORDER BY segment_id, instance_created_date DESC',
+	'SELECT DISTINCT ON (segment_id) segment_id, v FROM (SELECT segment_id, instance_created_date, called(segment_id) AS v FROM @ OFFSET 0) s ORDER BY segment_id, instance_created_date DESC',
+	'SELECT * FROM (SELECT *, rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) r FROM @ WHERE called(segment_id) <> '''') w WHERE r = 1',
+	'SELECT * FROM (SELECT *, called(segment_id), rank() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) r FROM @) w WHERE r = 1',
+	'SELECT * FROM (SELECT segment_id, (SELECT called(segment_id)), row_number() OVER (PARTITION BY segment_id ORDER BY instance_created_date DESC) r FROM @) w WHERE r <= 2',
+	'SELECT called(segment_id) FROM @ ORDER BY instance_created_date DESC LIMIT 3',
+	'SELECT segment_id FROM @ WHERE called(segment_id) <> '''' ORDER BY instance_created_date DESC LIMIT 3',
+	'SELECT max(instance_created_date) FROM @ WHERE called(segment_id) <> ''''',
+	'SELECT count(*) FROM @ WHERE called(segment_id) = ''segment1''',
+	'SELECT count(*) FROM @ WHERE segment_id = called(''segment1'')',
+	'SELECT count(called(segment_id)) FROM @',
+	'SELECT count(*) FILTER (WHERE called(segment_id) = ''x'') FROM @',
+	'SELECT called(segment_id), count(*) FROM @ GROUP BY 1',
+	'SELECT segment_id FROM @ GROUP BY segment_id HAVING called(segment_id) <> ''''',
+	'SELECT segment_id, count(*) FROM @ GROUP BY 1 ORDER BY called(segment_id)',
+	'SELECT DISTINCT segment_id, instance_created_date FROM @ WHERE called(segment_id) <> ''''',
+	'SELECT * FROM @ WHERE segment_instance_id = called(''segment1_3'')',
+	'SELECT * FROM @ WHERE customer_identity = called(''customer3'')',
+	'SELECT * FROM @ WHERE segment_id = ''segment1'' AND called(segment_name) <> ''''',
+	'SELECT x.* FROM (SELECT DISTINCT segment_id FROM @) s, LATERAL (SELECT called(segment_id) FROM @ n WHERE n.segment_id = s.segment_id ORDER BY instance_created_date DESC LIMIT 1) x'
+	]) q) c;
+DROP FUNCTION called(text), calls_of(text);
 SELECT twin('SELECT DISTINCT ON (segment_id) segment_id FROM @ WHERE segment_id = ''segment5'' AND num_of_orders IS NULL ORDER BY segment_id, 1 / (length(segment_id) - 8)');
 SELECT twin('SELECT DISTINCT ON (1 / (length(segment_instance_id) - 10)) segment_id FROM @ WHERE num_of_orders > 100000 ORDER BY 1 / (length(segment_instance_id) - 10)');
 

@@ -319,7 +319,7 @@ store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 gene
 
 	store_short_lock(rel);
 	read_dict_records(rel, &now);
-	qsort(now.recs, now.n, sizeof(StoreRecord *), record_by_number);
+	records_sort(now.recs, now.n);
 	d = *dict;
 	/* A copy made while there was no dictionary has no generation: the one that is started now must have its own. */
 	if (now.has_root)

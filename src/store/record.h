@@ -43,8 +43,9 @@ extern uint32 reader_u32(RecordReader *r);
 extern int64 reader_i64(RecordReader *r);
 extern text *reader_text(RecordReader *r);
 
-/* qsort comparison of record pointers by their first number. */
-extern int record_by_number(const void *a, const void *b);
+/* Of one kind: groups by number, instances by group and slot, bases by cell, deltas by cell and sequence, dictionary
+ * records by first ordinal. */
+extern void records_sort(StoreRecord **recs, int n);
 
 extern void bytes_put_u16(uint8 *p, uint16 v);
 extern void bytes_put_u32(uint8 *p, uint32 v);

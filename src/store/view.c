@@ -242,6 +242,20 @@ store_delta_parts(Relation rel, const StoreRecord *rec, const uint8 *body, CsegT
 
 /* ---- building a view ----------------------------------------------------------------------------------------- */
 
+/* The slots that tuples in any state hold. */
+typedef struct UsedSlots
+{
+	uint32 group_no;
+	uint64 slots;
+} UsedSlots;
+
+/* The greatest sequence number of any delta of a cell. */
+typedef struct LastSequence
+{
+	uint32 cell_no;
+	uint32 sequence;
+} LastSequence;
+
 typedef struct ViewBuilder
 {
 	StoreView *view;
@@ -249,21 +263,12 @@ typedef struct ViewBuilder
 	int n[256];
 	int cap[256];
 	StoreRecord **recs[256];
-	struct HTAB *used;      /* group_no -> slots in use by any tuple */
-	struct HTAB *sequences; /* cell_no -> greatest sequence number of any delta */
+	struct HTAB *used;      /* UsedSlots by group_no */
+	struct HTAB *sequences; /* LastSequence by cell_no */
+	/* The entries found last: what lies side by side is mostly of one group. */
+	UsedSlots *last_used;
+	LastSequence *last_sequence;
 } ViewBuilder;
-
-typedef struct UsedSlots
-{
-	uint32 group_no;
-	uint64 slots;
-} UsedSlots;
-
-typedef struct LastSequence
-{
-	uint32 cell_no;
-	uint32 sequence;
-} LastSequence;
 
 static void
 builder_add(ViewBuilder *b, StoreRecord *rec)
@@ -278,47 +283,6 @@ builder_add(ViewBuilder *b, StoreRecord *rec)
 	}
 	b->recs[k][b->n[k]++] = rec;
 	b->view->n_records++;
-}
-
-static int
-compare_u32(uint32 a, uint32 b)
-{
-	return a < b ? -1 : a > b;
-}
-
-static int
-by_group(const void *a, const void *b)
-{
-	return compare_u32((*(StoreRecord *const *) a)->group_no, (*(StoreRecord *const *) b)->group_no);
-}
-
-static int
-by_group_slot(const void *a, const void *b)
-{
-	int c = by_group(a, b);
-
-	return c ? c : compare_u32((*(StoreRecord *const *) a)->a, (*(StoreRecord *const *) b)->a);
-}
-
-int
-record_by_number(const void *a, const void *b)
-{
-	return compare_u32((*(StoreRecord *const *) a)->a, (*(StoreRecord *const *) b)->a);
-}
-
-static int
-by_number_sequence(const void *a, const void *b)
-{
-	int c = record_by_number(a, b);
-
-	return c ? c : compare_u32((*(StoreRecord *const *) a)->c, (*(StoreRecord *const *) b)->c);
-}
-
-static void
-sort_records(ViewBuilder *b, StoreKind kind, int (*cmp)(const void *, const void *))
-{
-	if (b->n[kind] > 1)
-		qsort(b->recs[kind], b->n[kind], sizeof(StoreRecord *), cmp);
 }
 
 StoreGroup *
@@ -422,7 +386,7 @@ build_groups(ViewBuilder *b)
 {
 	StoreView *view = b->view;
 
-	sort_records(b, STORE_GROUP, by_group);
+	records_sort(b->recs[STORE_GROUP], b->n[STORE_GROUP]);
 	view->groups = palloc(sizeof(StoreGroup *) * Max(b->n[STORE_GROUP], 1));
 	for (int i = 0; i < b->n[STORE_GROUP]; i++)
 	{
@@ -462,7 +426,7 @@ build_instances(ViewBuilder *b)
 	int n = b->n[STORE_INSTANCE];
 	StoreInstance *all;
 
-	sort_records(b, STORE_INSTANCE, by_group_slot);
+	records_sort(b->recs[STORE_INSTANCE], b->n[STORE_INSTANCE]);
 	view->instances = alloc_many(sizeof(StoreInstance *), n);
 	all = alloc_many(sizeof(StoreInstance), n);
 	for (int i = 0; i < n; i++)
@@ -532,8 +496,8 @@ build_cells(ViewBuilder *b)
 	n_base = b->n[STORE_BASE];
 	n_delta = b->n[STORE_DELTA];
 
-	sort_records(b, STORE_BASE, record_by_number);
-	sort_records(b, STORE_DELTA, by_number_sequence);
+	records_sort(b->recs[STORE_BASE], b->n[STORE_BASE]);
+	records_sort(b->recs[STORE_DELTA], b->n[STORE_DELTA]);
 	b->view->cells = palloc(sizeof(StoreCell *) * Max(n_base + n_delta, 1));
 	for (int i = 0; i < n_base || d < n_delta;)
 	{
@@ -569,7 +533,7 @@ build_dict(ViewBuilder *b)
 	int n = b->n[STORE_DICT];
 	StoreRecord **recs = b->recs[STORE_DICT];
 
-	sort_records(b, STORE_DICT, record_by_number);
+	records_sort(b->recs[STORE_DICT], b->n[STORE_DICT]);
 	for (int i = 0; i < n; i++)
 	{
 		if ((recs[i]->flags & STORE_FLAG_ROOT) == 0)
@@ -684,9 +648,11 @@ deletable_snapshot(CommandId cid)
 static void
 note_sequence(ViewBuilder *b, uint32 cell_no, uint32 sequence)
 {
-	bool found;
-	LastSequence *last = hash_search(b->sequences, &cell_no, HASH_ENTER, &found);
+	bool found = true;
+	LastSequence *last = b->last_sequence;
 
+	if (last == NULL || last->cell_no != cell_no)
+		last = b->last_sequence = hash_search(b->sequences, &cell_no, HASH_ENTER, &found);
 	last->sequence = found ? Max(last->sequence, sequence) : sequence;
 }
 
@@ -716,9 +682,13 @@ note_used(ViewBuilder *b, HeapTuple tuple)
 		note_sequence(b, a, record_sequence(tuple));
 	if (kind != STORE_INSTANCE || a >= CSEG_SLOTS)
 		return;
-	used = hash_search(b->used, &group_no, HASH_ENTER, &found);
-	if (!found)
-		used->slots = 0;
+	used = b->last_used;
+	if (used == NULL || used->group_no != group_no)
+	{
+		used = b->last_used = hash_search(b->used, &group_no, HASH_ENTER, &found);
+		if (!found)
+			used->slots = 0;
+	}
 	used->slots |= UINT64CONST(1) << a;
 }
 
