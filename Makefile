@@ -99,10 +99,12 @@ OBJS_C = \
 	src/sqlfn/set_members.o \
 	src/sqlfn/set_type.o \
 	src/sqlfn/set_value.o \
+	src/sqlfn/verify.o \
 	src/store/boundary.o \
 	src/store/cache.o \
 	src/store/cell.o \
 	src/store/cells.o \
+	src/store/claim.o \
 	src/store/dict.o \
 	src/store/lookup.o \
 	src/store/pages.o \

@@ -212,16 +212,15 @@ changed_by_us(Target *t, Relation rel, CommandId cid, CommandId *cmax)
 
 	for (WriteBuffer *buf = t->wr->buffers; buf; buf = buf->next)
 	{
+		WriteGroup *group;
+
 		if (buf->cid < cid || t->cell == NULL)
 			continue;
-		for (int g = 0; g < buf->n_groups; g++)
-		{
-			if (!buf->groups[g]->exists || buf->groups[g]->group_no != t->cell->group->group_no ||
-				!cseg_batch_touched(buf->batch, (uint32) g, t->addr.slot, t->ordinal))
-				continue;
-			*cmax = buf->cid;
-			return true;
-		}
+		group = write_find_group(buf, &t->cell->group->dims, t->cell->group->group_no);
+		if (group == NULL || !cseg_batch_touched(buf->batch, group->index, t->addr.slot, t->ordinal))
+			continue;
+		*cmax = buf->cid;
+		return true;
 	}
 	if (t->cell == NULL || t->as_seen)
 		return false;

@@ -44,6 +44,7 @@ typedef struct FlushGroup
 	uint64 changed;  /* slots with something in acc */
 	int64 row_change[CSEG_SLOTS];
 	uint64 emptied; /* slots that lose their last row */
+	bool written;   /* there are new records of it */
 	bool fills;     /* its last free slot gets an instance: nothing more will come that folds its cells */
 } FlushGroup;
 
@@ -397,6 +398,13 @@ fold_allowed(Flush *f, FlushGroup *group, const StoreCell *sc, uint64 slots)
 	return allowed;
 }
 
+static void
+remove_record(Flush *f, StoreRecord *rec)
+{
+	rec->going = true;
+	f->deletes = lappend(f->deletes, rec);
+}
+
 static NewRecord *
 new_record(Flush *f, StoreKind kind, uint16 flags, FlushGroup *group, uint32 a, uint32 b, uint32 c, const uint8 *bytes,
 		   size_t len)
@@ -422,6 +430,7 @@ new_record(Flush *f, StoreKind kind, uint16 flags, FlushGroup *group, uint32 a, 
 		r->body.data.data = NULL;
 	}
 	f->inserts = lappend(f->inserts, r);
+	group->written = true;
 	return r;
 }
 
@@ -494,11 +503,11 @@ fold(Flush *f, FlushGroup *group, uint32 container, StoreCell *sc, CsegCell *del
 	{
 		read_delta_totals(f, sc->deltas[i], t);
 		accumulate(group, t->change, t->slots);
-		f->deletes = lappend(f->deletes, sc->deltas[i]);
+		remove_record(f, sc->deltas[i]);
 	}
 	pfree(t);
 	if (sc->base)
-		f->deletes = lappend(f->deletes, sc->base);
+		remove_record(f, sc->base);
 	accumulate(group, change->change, change->slots);
 	CSEG_CALL(f->rel, cseg_cell_apply(state, delta, false, &err));
 	add_base(f, group, container, state, sc);
@@ -736,7 +745,7 @@ deltas_mention(const FlushGroup *group, int slot, Flush *f)
 
 		for (int i = 0; i < sc->n_deltas && !found; i++)
 		{
-			if (list_member_ptr(f->deletes, sc->deltas[i]))
+			if (sc->deltas[i]->going)
 				continue;
 			read_delta_totals(f, sc->deltas[i], t);
 			found = (t->slots & (UINT64CONST(1) << slot)) != 0;
@@ -778,7 +787,7 @@ flush_instance(Flush *f, FlushGroup *group, int slot)
 	}
 	store_stored_totals(f->rel, inst, &totals);
 	cseg_totals_add(&totals, &group->acc[slot]);
-	f->deletes = lappend(f->deletes, inst->rec);
+	remove_record(f, inst->rec);
 	if (totals.rows == 0 && !deltas_mention(group, slot, f))
 		return;
 	add_instance(f, group, slot, &inst->dims, &totals);
@@ -790,20 +799,19 @@ group_is_gone(Flush *f, FlushGroup *group)
 {
 	if (!f->may_fold || !group->sg->rec->deletable)
 		return false;
-	for (ListCell *lc = list_head(f->inserts); lc; lc = lnext(f->inserts, lc))
-		if (((NewRecord *) lfirst(lc))->group == group)
-			return false;
+	if (group->written)
+		return false;
 	for (int s = 0; s < CSEG_SLOTS; s++)
-		if (group->sg->instance[s] && !list_member_ptr(f->deletes, group->sg->instance[s]->rec))
+		if (group->sg->instance[s] && !group->sg->instance[s]->rec->going)
 			return false;
 	for (int c = 0; c < group->sg->n_cells; c++)
 	{
 		StoreCell *sc = group->sg->cells[c];
 
-		if (sc->base && !list_member_ptr(f->deletes, sc->base))
+		if (sc->base && !sc->base->going)
 			return false;
 		for (int i = 0; i < sc->n_deltas; i++)
-			if (!list_member_ptr(f->deletes, sc->deltas[i]))
+			if (!sc->deltas[i]->going)
 				return false;
 	}
 	return true;
@@ -819,14 +827,13 @@ drop_empty_instances(Flush *f, FlushGroup *group)
 
 		if ((group->emptied & bit) != 0 && (group->changed & bit) == 0 && group->sg->instance[s]->rec->deletable &&
 			!deltas_mention(group, s, f))
-			f->deletes = lappend(f->deletes, group->sg->instance[s]->rec);
+			remove_record(f, group->sg->instance[s]->rec);
 	}
 }
 
 static void
 flush_group(Flush *f, FlushGroup *group)
 {
-	bool used = group->sg != NULL;
 	StringInfoData body;
 
 	for (int s = 0; s < CSEG_SLOTS; s++)
@@ -835,10 +842,8 @@ flush_group(Flush *f, FlushGroup *group)
 	if (group->emptied)
 		drop_empty_instances(f, group);
 	if (group->sg && group_is_gone(f, group))
-		f->deletes = lappend(f->deletes, group->sg->rec);
-	for (ListCell *lc = list_head(f->inserts); lc && !used; lc = lnext(f->inserts, lc))
-		used = ((NewRecord *) lfirst(lc))->group == group;
-	if (group->sg || !used)
+		remove_record(f, group->sg->rec);
+	if (group->sg || !group->written)
 		return;
 	initStringInfo(&body);
 	store_encode_group(&body, &group->wg->dims);
@@ -860,17 +865,53 @@ insert_record(Flush *f, NewRecord *r)
 		pfree(r->body.data.data);
 }
 
-/* Group records and bases of new cells claim their numbers: they are written under the short lock. */
+static bool
+claims_name(const NewRecord *r)
+{
+	return r->kind == STORE_INSTANCE && (r->group->sg == NULL || r->group->sg->instance[r->a] == NULL);
+}
+
+static bool
+claims_anything(const NewRecord *r)
+{
+	return r->kind == STORE_GROUP || r->needs_cell_no || claims_name(r);
+}
+
+/* Takes the short lock when the names of new instances are free for their segments. */
+static void
+claim_names(Flush *f)
+{
+	StoreClaim *claims = palloc_extended(sizeof(StoreClaim) * Max(list_length(f->inserts), 1), MCXT_ALLOC_HUGE);
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, f->inserts)
+	{
+		const NewRecord *r = lfirst(lc);
+
+		if (claims_name(r))
+			claims[n++] =
+				(StoreClaim){r->group->wg->refs[r->a]->dims.segment_instance_id, r->group->wg->dims.segment_id};
+	}
+	write_claim_names(f->wr, f->rel, f->newest->view, claims, n);
+	pfree(claims);
+}
+
+/*
+ * Group records and bases of new cells claim their numbers, records of new instances their names: they are written
+ * under the short lock.
+ */
 static void
 insert_claims(Flush *f)
 {
-	StoreNumbers used;
+	StoreNumbers used = {NULL, NULL};
 	uint32 group_hint = 0;
 	uint32 cell_hint = 0;
 	ListCell *lc;
 
-	store_short_lock(f->rel);
-	store_numbers_in_use(f->rel, &used);
+	claim_names(f);
+	if (f->needs_numbers)
+		store_numbers_in_use(f->rel, &used);
 	foreach (lc, f->inserts)
 	{
 		NewRecord *r = lfirst(lc);
@@ -885,10 +926,10 @@ insert_claims(Flush *f)
 	{
 		NewRecord *r = lfirst(lc);
 
-		if (!r->needs_cell_no)
-			continue;
-		r->a = store_next_number(&used.cells, &cell_hint, STORE_MAX_CELL_NO, "cell");
-		insert_record(f, r);
+		if (r->needs_cell_no)
+			r->a = store_next_number(&used.cells, &cell_hint, STORE_MAX_CELL_NO, "cell");
+		if (r->needs_cell_no || claims_name(r))
+			insert_record(f, r);
 	}
 	store_short_unlock(f->rel);
 }
@@ -896,15 +937,18 @@ insert_claims(Flush *f)
 static void
 write_records(Flush *f)
 {
+	bool claims = false;
 	ListCell *lc;
 
-	if (f->needs_numbers)
+	foreach (lc, f->inserts)
+		claims |= claims_anything(lfirst(lc));
+	if (claims)
 		insert_claims(f);
 	foreach (lc, f->inserts)
 	{
 		NewRecord *r = lfirst(lc);
 
-		if (r->kind != STORE_GROUP && !r->needs_cell_no)
+		if (!claims_anything(r))
 			insert_record(f, r);
 	}
 	foreach (lc, f->deletes)
@@ -1016,7 +1060,7 @@ write_claim_cell(WriteRel *wr, Relation rel, WriteBuffer *buf, InstanceRef *ref,
 	StoreCell *sc = sg ? store_group_cell(sg, container) : NULL;
 	MemoryContext work;
 	MemoryContext old;
-	Flush f = {.wr = wr, .rel = rel, .buf = buf};
+	Flush f = {.wr = wr, .rel = rel, .buf = buf, .newest = newest, .needs_numbers = true};
 	FlushGroup group = {.wg = wg, .sg = sg};
 	CsegCell *empty;
 	StoreOwner *owner;

@@ -48,6 +48,19 @@ typedef struct InstanceEntry
 	InstanceRef *first;
 } InstanceEntry;
 
+typedef struct NameEntry
+{
+	uint32 hash; /* key */
+	InstanceRef *first;
+} NameEntry;
+
+typedef struct GroupEntry
+{
+	uint64 hash; /* key */
+	WriteGroup *first;
+	WriteGroup *last;
+} GroupEntry;
+
 /* ---- relations of this transaction --------------------------------------------------------------------------- */
 
 static HTAB *
@@ -208,6 +221,15 @@ write_lock_segment(WriteRel *wr, Relation rel, const text *segment_id, LOCKMODE 
 	return true;
 }
 
+static bool
+has_locked(WriteRel *wr, const text *segment_id)
+{
+	uint32 hash = store_text_hash(segment_id);
+	SegmentLock *lock = hash_search(wr->locks, &hash, HASH_FIND, NULL);
+
+	return wr->table_lock == ExclusiveLock || (lock && lock->mode == ExclusiveLock);
+}
+
 void
 write_accept(WriteRel *wr, const ItemPointerData *tid, CommandId cid)
 {
@@ -267,6 +289,8 @@ new_buffer(WriteRel *wr, CommandId cid)
 	buf->cid = cid;
 	buf->owner = store_owner_new(cxt, cseg_batch_free);
 	buf->instances = new_table(cxt, "customer_segmentation instances", sizeof(uint64), sizeof(InstanceEntry));
+	buf->names = new_table(cxt, "customer_segmentation names", sizeof(uint32), sizeof(NameEntry));
+	buf->by_dims = new_table(cxt, "customer_segmentation groups", sizeof(uint64), sizeof(GroupEntry));
 	CSEG_CALL(NULL, cseg_batch_new(&buf->batch, &err));
 	store_owner_set(buf->owner, buf->batch);
 	buf->next = wr->buffers;
@@ -288,16 +312,22 @@ write_buffer(WriteRel *wr, Relation rel, CommandId cid)
 }
 
 static uint64
-dims_hash(const StoreGroupDims *g, const StoreInstanceDims *i)
+group_hash(const StoreGroupDims *g)
 {
-	uint64 h = store_text_hash(i->segment_instance_id);
+	uint64 h = store_text_hash(g->segment_id);
 
-	h = hash_combine64(h, (uint64) i->instance_created_date);
-	h = hash_combine64(h, store_text_hash(g->segment_id));
 	h = hash_combine64(h, g->segment_name ? store_text_hash(g->segment_name) : 1);
 	h = hash_combine64(h, g->segment_by ? store_text_hash(g->segment_by) : 2);
 	h = hash_combine64(h, g->schedule ? store_text_hash(g->schedule) : 3);
 	return hash_combine64(h, g->has_segment_created ? (uint64) g->segment_created_date : 4);
+}
+
+static uint64
+dims_hash(const StoreGroupDims *g, const StoreInstanceDims *i)
+{
+	uint64 h = hash_combine64(group_hash(g), store_text_hash(i->segment_instance_id));
+
+	return hash_combine64(h, (uint64) i->instance_created_date);
 }
 
 static bool
@@ -308,10 +338,23 @@ ref_matches(const InstanceRef *ref, const StoreGroupDims *g, const StoreInstance
 		   store_group_dims_equal(&ref->group->dims, g);
 }
 
+/* The first of the buffer's groups whose dimensions have the same hash. */
+static WriteGroup *
+first_of_dims(const WriteBuffer *buf, const StoreGroupDims *dims)
+{
+	uint64 hash = group_hash(dims);
+	GroupEntry *entry = hash_search(buf->by_dims, &hash, HASH_FIND, NULL);
+
+	return entry ? entry->first : NULL;
+}
+
 static WriteGroup *
 add_group(WriteBuffer *buf, const StoreGroupDims *dims)
 {
+	uint64 hash = group_hash(dims);
 	WriteGroup *group = palloc0(sizeof(WriteGroup));
+	bool found;
+	GroupEntry *entry;
 
 	if (buf->n_groups == buf->cap_groups)
 	{
@@ -322,22 +365,50 @@ add_group(WriteBuffer *buf, const StoreGroupDims *dims)
 	group->index = (uint32) buf->n_groups;
 	group->dims = store_group_dims_copy(dims);
 	buf->groups[buf->n_groups++] = group;
+	entry = hash_search(buf->by_dims, &hash, HASH_ENTER, &found);
+	if (found)
+		entry->last->same_dims = group;
+	else
+		entry->first = group;
+	entry->last = group;
 	return group;
+}
+
+WriteGroup *
+write_find_group(WriteBuffer *buf, const StoreGroupDims *dims, uint32 group_no)
+{
+	/* Rows mostly come group by group. */
+	if (buf->found && buf->found->group_no == group_no)
+		return buf->found;
+	for (WriteGroup *group = first_of_dims(buf, dims); group; group = group->same_dims)
+		if (group->exists && group->group_no == group_no)
+			return buf->found = group;
+	return NULL;
 }
 
 static WriteGroup *
 existing_group(WriteBuffer *buf, const StoreGroup *sg)
 {
-	WriteGroup *group;
+	WriteGroup *group = write_find_group(buf, &sg->dims, sg->group_no);
 
-	for (int i = 0; i < buf->n_groups; i++)
-		if (buf->groups[i]->exists && buf->groups[i]->group_no == sg->group_no)
-			return buf->groups[i];
+	if (group)
+		return group;
 	group = add_group(buf, &sg->dims);
 	group->exists = true;
 	group->group_no = sg->group_no;
 	group->used_slots = sg->used_slots | sg->live_slots;
 	return group;
+}
+
+static void
+add_name(WriteBuffer *buf, InstanceRef *ref)
+{
+	uint32 hash = store_text_hash(ref->dims.segment_instance_id);
+	bool found;
+	NameEntry *entry = hash_search(buf->names, &hash, HASH_ENTER, &found);
+
+	ref->same_name = found ? entry->first : NULL;
+	entry->first = ref;
 }
 
 static InstanceRef *
@@ -356,6 +427,7 @@ add_ref(WriteBuffer *buf, WriteGroup *group, int slot, const StoreInstanceDims *
 	entry = hash_search(buf->instances, &hash, HASH_ENTER, &found);
 	ref->next = found ? entry->first : NULL;
 	entry->first = ref;
+	add_name(buf, ref);
 	group->refs[slot] = ref;
 	group->used_slots |= UINT64CONST(1) << slot;
 	return ref;
@@ -384,73 +456,158 @@ write_existing_instance(WriteBuffer *buf, const StoreInstance *inst)
 	return ref;
 }
 
+typedef struct FreeSlots
+{
+	StoreFreeSlots *slots;
+	int n;
+	int cap;
+} FreeSlots;
+
+static void
+add_free_slot(FreeSlots *free, const StoreInstance *inst)
+{
+	if (free->n == free->cap)
+	{
+		free->cap = Max(free->cap * 2, 8);
+		free->slots = free->slots ? repalloc(free->slots, sizeof(StoreFreeSlots) * free->cap)
+								  : palloc(sizeof(StoreFreeSlots) * free->cap);
+	}
+	free->slots[free->n++] = (StoreFreeSlots){inst->group->group_no, inst->slot};
+}
+
+/* The next instance of another segment under this name; *at as for store_find_instance. */
+static StoreInstance *
+next_foreign(Relation rel, StoreView *view, const StoreClaim *claim, int *at)
+{
+	StoreInstance *inst;
+
+	while ((inst = store_find_instance(view, claim->segment_instance_id, at)) != NULL)
+	{
+		if (store_text_equal(inst->group->dims.segment_id, claim->segment_id))
+			continue;
+		store_view_rows(rel, view);
+		return inst;
+	}
+	return NULL;
+}
+
 /*
  * Instances without rows that other segments have under this name: the name is free all the same. One stays as long as
  * deltas must be kept that speak of it, which is while any older transaction runs. Their segments are locked, so that
- * they stay without rows.
+ * they stay without rows. Returns whether another segment has one with rows.
  */
-static StoreFreeSlots *
-lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims *g, const StoreInstanceDims *i, int *n)
+static bool
+lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreClaim *claim, FreeSlots *free)
 {
-	StoreFreeSlots *free = NULL;
+	bool taken;
 	uint64 locks;
 
 	do
 	{
 		StoreView *view = write_newest(wr, rel, cid)->view;
 		List *segments = NIL;
+		StoreInstance *inst;
 		ListCell *lc;
 
 		locks = wr->locks_version;
-		store_view_rows(rel, view);
-		free = palloc(sizeof(StoreFreeSlots) * Max(view->n_instances, 1));
-		*n = 0;
-		for (int k = 0; k < view->n_instances; k++)
+		free->n = 0;
+		taken = false;
+		for (int at = -1; (inst = next_foreign(rel, view, claim, &at)) != NULL;)
 		{
-			StoreInstance *inst = view->instances[k];
-
-			if (inst->rows != 0 || !store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id) ||
-				store_text_equal(inst->group->dims.segment_id, g->segment_id))
+			taken |= inst->rows != 0;
+			if (inst->rows != 0)
 				continue;
-			free[(*n)++] = (StoreFreeSlots){inst->group->group_no, inst->slot};
+			add_free_slot(free, inst);
 			segments = lappend(segments, PG_DETOAST_DATUM_COPY(PointerGetDatum(inst->group->dims.segment_id)));
 		}
 		/* What was seen before a lock was had may have changed. */
 		foreach (lc, segments)
 			write_lock_segment(wr, rel, lfirst(lc), ExclusiveLock, false);
+		list_free_deep(segments);
 	} while (locks != wr->locks_version);
-	return free;
+	return taken;
 }
 
-/* A segment_instance_id belongs to one segment. */
+static void
+refuse_name(Relation rel, const StoreClaim *claim)
+{
+	ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+					errmsg("segment instance \"%s\" of relation \"%s\" belongs to another segment",
+						   text_to_cstring(claim->segment_instance_id), RelationGetRelationName(rel)),
+					errdetail("The row gives it segment \"%s\".", text_to_cstring(claim->segment_id)),
+					errhint("Use a segment_instance_id that starts with the segment's own id.")));
+}
+
+/* By a statement of this transaction that is not over yet. */
+static bool
+name_is_promised(const WriteRel *wr, const StoreClaim *claim)
+{
+	uint32 hash = store_text_hash(claim->segment_instance_id);
+
+	for (const WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
+	{
+		NameEntry *entry = hash_search(buf->names, &hash, HASH_FIND, NULL);
+
+		for (const InstanceRef *ref = entry ? entry->first : NULL; ref; ref = ref->same_name)
+			if (store_text_equal(ref->dims.segment_instance_id, claim->segment_instance_id) &&
+				!store_text_equal(ref->group->dims.segment_id, claim->segment_id))
+				return true;
+	}
+	return false;
+}
+
+/*
+ * A segment_instance_id belongs to one segment. What is known now is refused now; what others write meanwhile is seen
+ * when the instance's record is written (write_claim_names).
+ */
 static void
 check_owner(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims *g, const StoreInstanceDims *i)
 {
-	int n_free;
-	StoreFreeSlots *free = lock_free_slots(wr, rel, cid, g, i, &n_free);
-	bool foreign = store_foreign_instance(rel, i->segment_instance_id, g->segment_id, free, n_free);
+	StoreClaim claim = {i->segment_instance_id, g->segment_id};
+	FreeSlots free = {NULL, 0, 0};
+	TransactionId wait_for;
 
-	pfree(free);
-	if (!foreign)
+	if (name_is_promised(wr, &claim))
+		refuse_name(rel, &claim);
+	if (lock_free_slots(wr, rel, cid, &claim, &free))
+		while (store_foreign_instance(rel, &claim, 1, free.slots, free.n, &wait_for) >= 0)
+		{
+			/* Whoever deletes it may not have ended yet. */
+			if (!TransactionIdIsValid(wait_for))
+				refuse_name(rel, &claim);
+			XactLockTableWait(wait_for, rel, NULL, XLTW_None);
+		}
+	if (free.slots)
+		pfree(free.slots);
+}
+
+void
+write_claim_names(WriteRel *wr, Relation rel, StoreView *view, const StoreClaim *claims, int n)
+{
+	FreeSlots free = {NULL, 0, 0};
+	StoreInstance *inst;
+
+	/* Free names whose segment is not locked may have got rows meanwhile. */
+	for (int i = 0; i < n; i++)
+		for (int at = -1; (inst = next_foreign(rel, view, &claims[i], &at)) != NULL;)
+			if (inst->rows == 0 && has_locked(wr, inst->group->dims.segment_id))
+				add_free_slot(&free, inst);
+	for (;;)
 	{
-		for (WriteBuffer *buf = wr->buffers; buf; buf = buf->next)
-			for (int k = 0; k < buf->n_groups; k++)
-				for (int s = 0; s < CSEG_SLOTS; s++)
-				{
-					InstanceRef *ref = buf->groups[k]->refs[s];
+		TransactionId wait_for;
+		int taken;
 
-					if (ref && store_text_equal(ref->dims.segment_instance_id, i->segment_instance_id) &&
-						!store_text_equal(buf->groups[k]->dims.segment_id, g->segment_id))
-						goto refuse;
-				}
-		return;
+		store_short_lock(rel);
+		taken = n > 0 ? store_foreign_instance(rel, claims, n, free.slots, free.n, &wait_for) : -1;
+		if (taken < 0)
+			break;
+		store_short_unlock(rel);
+		if (!TransactionIdIsValid(wait_for))
+			refuse_name(rel, &claims[taken]);
+		XactLockTableWait(wait_for, rel, NULL, XLTW_None);
 	}
-refuse:
-	ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
-					errmsg("segment instance \"%s\" of relation \"%s\" belongs to another segment",
-						   text_to_cstring(i->segment_instance_id), RelationGetRelationName(rel)),
-					errdetail("The row gives it segment \"%s\".", text_to_cstring(g->segment_id)),
-					errhint("Use a segment_instance_id that starts with the segment's own id.")));
+	if (free.slots)
+		pfree(free.slots);
 }
 
 /*
@@ -503,25 +660,17 @@ static InstanceRef *
 find_in_newest(Relation rel, WriteBuffer *buf, StoreView *view, const StoreGroupDims *g, const StoreInstanceDims *i,
 			   bool *has_rows)
 {
-	for (int k = 0; k < view->n_groups; k++)
+	StoreInstance *inst;
+
+	for (int at = -1; (inst = store_find_instance(view, i->segment_instance_id, &at)) != NULL;)
 	{
-		StoreGroup *sg = view->groups[k];
-
-		if (!store_group_dims_equal(&sg->dims, g))
+		if (inst->dims.instance_created_date != i->instance_created_date ||
+			!store_group_dims_equal(&inst->group->dims, g))
 			continue;
-		for (int s = 0; s < CSEG_SLOTS; s++)
-		{
-			StoreInstance *inst = sg->instance[s];
-
-			if (inst && inst->dims.instance_created_date == i->instance_created_date &&
-				store_text_equal(inst->dims.segment_instance_id, i->segment_instance_id))
-			{
-				check_instance_seen(rel, inst);
-				store_view_rows(rel, view);
-				*has_rows = inst->rows != 0;
-				return write_existing_instance(buf, inst);
-			}
-		}
+		check_instance_seen(rel, inst);
+		store_view_rows(rel, view);
+		*has_rows = inst->rows != 0;
+		return write_existing_instance(buf, inst);
 	}
 	return NULL;
 }
@@ -531,39 +680,40 @@ find_in_newest(Relation rel, WriteBuffer *buf, StoreView *view, const StoreGroup
  * now, has not written the instances that it gave slots to.
  */
 static uint64
-slots_in_use(const WriteRel *wr, const WriteBuffer *buf, const StoreView *view, uint32 group_no)
+slots_in_use(const WriteRel *wr, const WriteBuffer *buf, const StoreView *view, const WriteGroup *group)
 {
-	const StoreGroup *sg = store_find_group(view, group_no);
+	const StoreGroup *sg = store_find_group(view, group->group_no);
 	uint64 slots = sg ? sg->used_slots | sg->live_slots : 0;
 
-	for (const WriteBuffer *other = wr->buffers; other; other = other->next)
-		for (int k = 0; other != buf && k < other->n_groups; k++)
-			if (other->groups[k]->exists && other->groups[k]->group_no == group_no)
-				slots |= other->groups[k]->used_slots;
+	for (WriteBuffer *other = wr->buffers; other; other = other->next)
+	{
+		const WriteGroup *same = other != buf ? write_find_group(other, &group->dims, group->group_no) : NULL;
+
+		if (same)
+			slots |= same->used_slots;
+	}
 	return slots;
 }
 
-/* A group of these dimensions with a free slot: one of the buffer's, one that exists, or a new one. */
+/* A group of these dimensions with a free slot: one that exists, one of the buffer's, or a new one. */
 static WriteGroup *
-group_with_room(const WriteRel *wr, WriteBuffer *buf, const StoreView *view, const StoreGroupDims *g)
+group_with_room(const WriteRel *wr, WriteBuffer *buf, StoreView *view, const StoreGroupDims *g)
 {
-	for (int k = 0; k < view->n_groups; k++)
-	{
-		StoreGroup *sg = view->groups[k];
+	StoreGroup *sg;
 
-		if (!store_group_dims_equal(&sg->dims, g) || (sg->used_slots | sg->live_slots) == ~UINT64CONST(0) ||
+	for (int at = -1; (sg = store_find_segment(view, g->segment_id, &at)) != NULL;)
+	{
+		if ((sg->used_slots | sg->live_slots) == ~UINT64CONST(0) || !store_group_dims_equal(&sg->dims, g) ||
 			beyond_snapshot(sg->rec))
 			continue;
 		existing_group(buf, sg);
 	}
-	for (int k = 0; k < buf->n_groups; k++)
+	for (WriteGroup *group = first_of_dims(buf, g); group; group = group->same_dims)
 	{
-		WriteGroup *group = buf->groups[k];
-
 		if (group->used_slots == ~UINT64CONST(0) || !store_group_dims_equal(&group->dims, g))
 			continue;
 		if (group->exists)
-			group->used_slots |= slots_in_use(wr, buf, view, group->group_no);
+			group->used_slots |= slots_in_use(wr, buf, view, group);
 		if (group->used_slots != ~UINT64CONST(0))
 			return group;
 	}

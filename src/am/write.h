@@ -19,7 +19,8 @@ typedef struct ChangeSpill ChangeSpill;
 /* An instance as a buffer refers to it. */
 typedef struct InstanceRef
 {
-	struct InstanceRef *next; /* of the same hash */
+	struct InstanceRef *next;      /* of the same hash */
+	struct InstanceRef *same_name; /* of the same hash of its name */
 	WriteGroup *group;
 	uint8 slot;
 	bool exists; /* has an instance record */
@@ -33,6 +34,7 @@ struct WriteGroup
 	uint32 group_no;
 	StoreGroupDims dims;
 	uint64 used_slots;
+	WriteGroup *same_dims;         /* the next of the same hash of dimensions */
 	InstanceRef *refs[CSEG_SLOTS]; /* by slot, as far as touched by this buffer */
 };
 
@@ -49,8 +51,11 @@ typedef struct WriteBuffer
 	int cap_groups;
 	WriteGroup **groups;
 	HTAB *instances; /* hash of all dimensions -> InstanceRef chain */
+	HTAB *names;     /* hash of the segment_instance_id -> InstanceRef chain */
+	HTAB *by_dims;   /* hash of a group's dimensions -> WriteGroup chain, in the order of their index */
 	InstanceRef *last;
-	bool has_moves; /* rows changed places: they may pass through each other */
+	WriteGroup *found; /* a stored group: the last that write_find_group found */
+	bool has_moves;    /* rows changed places: they may pass through each other */
 	int64 inserted;
 	int64 updated;
 	int64 deleted;
@@ -107,6 +112,8 @@ extern InstanceRef *write_instance(WriteRel *wr, Relation rel, WriteBuffer *buf,
 /* The buffer's group and instance for what the newest state has. */
 extern InstanceRef *write_existing_instance(WriteBuffer *buf, const StoreInstance *inst);
 extern WriteGroup *write_existing_group(WriteBuffer *buf, const StoreGroup *sg);
+/* The buffer's group that stands for the stored one of these dimensions and this number, or NULL. */
+extern WriteGroup *write_find_group(WriteBuffer *buf, const StoreGroupDims *dims, uint32 group_no);
 /* row: what was written, or NULL for a removal. */
 extern void write_after_row(WriteRel *wr, Relation rel, WriteBuffer *buf, const AmRow *row);
 /* final: the statement is over, so that cells may be folded. Empties the buffer. */
@@ -115,6 +122,11 @@ extern void write_flush(WriteRel *wr, Relation rel, WriteBuffer *buf, bool final
 extern void write_lookup(WriteRel *wr, Relation rel, WriteBuffer *buf);
 /* The same, and gives those that are new their numbers. */
 extern void write_resolve(WriteRel *wr, Relation rel, WriteBuffer *buf);
+/*
+ * Takes the short lock when no instance record in the table, nor one that is in progress, has one of these names under
+ * another segment than claimed. Waits for transactions that have yet to decide it; refuses what is taken (23514).
+ */
+extern void write_claim_names(WriteRel *wr, Relation rel, StoreView *view, const StoreClaim *claims, int n);
 extern void write_claim_cell(WriteRel *wr, Relation rel, WriteBuffer *buf, InstanceRef *ref, uint32 container,
 							 uint32 *cell_no);
 

@@ -74,6 +74,7 @@ typedef struct StoreRecord
 	bool own_now;    /* newest view only: written by the current command of this transaction */
 	bool own_later;  /* newest view only: written by a command after the given one */
 	bool settled;    /* newest view only: its insertion is visible to every snapshot */
+	bool going;      /* newest view only: the writer that has the view deletes it */
 	TransactionId xmin;
 	uint32 body_len;
 	uint32 body_sum;
@@ -106,6 +107,7 @@ extern bool store_group_dims_equal(const StoreGroupDims *a, const StoreGroupDims
 extern bool store_text_equal(const text *a, const text *b); /* by bytes; NULLs equal */
 extern StoreGroupDims store_group_dims_copy(const StoreGroupDims *d);
 extern uint32 store_text_hash(const text *t);
+extern uint32 store_bytes_hash(const uint8 *p, uint32 len); /* of a text with these bytes */
 
 /* ---- the view: everything a snapshot sees, without the bodies of cells ------------------------------------- */
 
@@ -276,12 +278,20 @@ typedef struct StoreFreeSlots
 	uint32 slot;
 } StoreFreeSlots;
 
+/* The name of an instance, and the segment that wants it. */
+typedef struct StoreClaim
+{
+	const text *segment_instance_id;
+	const text *segment_id;
+} StoreClaim;
+
 /*
- * Looks for an instance record of the same id under another segment, in any live or in-progress state. Returns false
- * if there is none. Waits for an in-progress one and looks again. Those in the given slots don't count.
+ * Which of the names is that of an instance record under another segment, in any live or in-progress state? Returns
+ * its index, or -1. *wait_for: the transaction that has yet to end before it is certain, or invalid. Records in the
+ * free slots don't count.
  */
-extern bool store_foreign_instance(Relation rel, const text *segment_instance_id, const text *segment_id,
-								   const StoreFreeSlots *free, int n_free);
+extern int store_foreign_instance(Relation rel, const StoreClaim *claims, int n, const StoreFreeSlots *free, int n_free,
+								  TransactionId *wait_for);
 
 /* ---- dictionary ------------------------------------------------------------------------------------------ */
 

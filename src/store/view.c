@@ -34,9 +34,15 @@ store_text_equal(const text *a, const text *b)
 }
 
 uint32
+store_bytes_hash(const uint8 *p, uint32 len)
+{
+	return DatumGetUInt32(hash_any(p, (int) len));
+}
+
+uint32
 store_text_hash(const text *t)
 {
-	return DatumGetUInt32(hash_any((const unsigned char *) VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t)));
+	return store_bytes_hash((const uint8 *) VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
 }
 
 bool
