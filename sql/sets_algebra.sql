@@ -77,6 +77,10 @@ CREATE TEMP TABLE temp_t (LIKE customer_segmentation_table) USING customer_segme
 INSERT INTO temp_t (customer_identity, instance_created_date, segment_id, segment_instance_id) VALUES ('a', '2025-01-01', 's', 's_1'), ('b', '2025-01-01', 's', 's_1');
 SELECT 'temp_t:{a,nobody}'::customer_segmentation.customer_set::text LIKE 'pg_temp%.temp_t:{"a"}' AS t;
 SELECT count(*) = (SELECT count(*) FROM stored) AS t FROM stored WHERE customer_segmentation.cardinality('temp_t:{a,b,nobody}') = 2;
+-- Nor is it asked there for its newest instances.
+SET parallel_leader_participation = off;
+SELECT count(*) FROM stored WHERE i || '_1' = ANY (customer_segmentation.newest_instances('temp_t'));
+RESET parallel_leader_participation;
 DROP TABLE temp_t;
 RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size;
 ALTER TABLE stored RESET (parallel_workers);
@@ -235,7 +239,18 @@ SELECT customer_segmentation.identities(s) FROM stored WHERE i = 's1_1';
 CREATE TABLE "gone" (LIKE customer_segmentation_table) USING customer_segmentation;
 INSERT INTO gone (customer_identity, instance_created_date, segment_id, segment_instance_id) VALUES ('a', '2025-01-01', 's', 's_1');
 CREATE TABLE of_gone AS SELECT customer_segmentation.members('s_1', 'gone') AS s;
+-- Identities of what is not there, or no table of this access method, are no more than those of a former state.
+CREATE VIEW asked_of_gone AS
+SELECT q AS question, regexp_replace(error_of(q), '[0-9]+, which', 'n, which') AS answer
+FROM (VALUES ('SELECT customer_segmentation.identities(s) FROM of_gone'), ('SELECT s @> ''a''::text FROM of_gone')) AS v(q);
+BEGIN;
+ALTER TABLE gone SET ACCESS METHOD heap;
+TABLE asked_of_gone;
+SELECT error_of($$SELECT customer_segmentation.cardinality('gone:{a}')$$);
+ROLLBACK;
 DROP TABLE gone;
+TABLE asked_of_gone;
+DROP VIEW asked_of_gone;
 SELECT regexp_replace(s::text, '[0-9]+:#[0-9]+', 'OID:#generation') FROM of_gone;
 SELECT customer_segmentation.cardinality(s) FROM of_gone;
 DROP TABLE of_gone;

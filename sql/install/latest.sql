@@ -4,7 +4,7 @@ CREATE FUNCTION customer_segmentation.newest_instances(
 	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
 RETURNS text[]
 AS 'MODULE_PATHNAME', 'customer_segmentation_newest_instances'
-LANGUAGE C STABLE STRICT PARALLEL SAFE
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION customer_segmentation.newest_instances(regclass)

@@ -4,6 +4,7 @@
  */
 #include "sqlfn/sqlfn.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/objectaddress.h"
 #include "miscadmin.h"
@@ -47,11 +48,9 @@ may_select(Oid relid, uint32 columns)
 	return true;
 }
 
-Relation
-sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode)
+void
+sqlfn_require_readable(Oid relid, uint32 columns)
 {
-	Relation rel;
-
 	if (get_rel_name(relid) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
 	if (!may_select(relid, columns))
@@ -62,6 +61,25 @@ sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode)
 				 errmsg("row security applies to relation \"%s\"", get_rel_name(relid)),
 				 errdetail("This function reads the whole of the table, past its policies."),
 				 errhint("Query the table itself, or call the function as a role that row security does not bind.")));
+}
+
+bool
+sqlfn_is_ours(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
+
+	if (rel)
+		relation_close(rel, NoLock);
+	return ours;
+}
+
+Relation
+sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode)
+{
+	Relation rel;
+
+	sqlfn_require_readable(relid, columns);
 	rel = table_open(relid, lockmode);
 	if (!am_is_ours(rel))
 		ereport(ERROR,

@@ -101,6 +101,8 @@ extern void set_add_instance(SetValue *value, const AnswerTable *table, const An
 extern bool set_is_empty(const SetValue *value);
 /* 55000 unless both are of one table and one generation of it; an empty set is of every generation. */
 extern void set_check_same(const SetValue *a, const SetValue *b);
+/* answers_open, to look up identities; 55000 where the table is gone, or of another access method. */
+extern void set_open_table(AnswerTable *table, Oid relid);
 /* 55000 unless the set is of the table's present generation. */
 extern void set_check_generation(const SetValue *value, uint32 present);
 

@@ -155,7 +155,7 @@ customer_segmentation_set_contains_identity(PG_FUNCTION_ARGS)
 	bool found;
 	uint32 ordinal;
 
-	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	set_open_table(&table, value->relid);
 	set_check_generation(value, table.reader->view->generation);
 	CSEG_CALL(table.rel, cseg_dict_find(table.reader->dict->dict, (const uint8 *) VARDATA_ANY(identity),
 										VARSIZE_ANY_EXHDR(identity), &found, &ordinal, &err));

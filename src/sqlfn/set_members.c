@@ -88,7 +88,7 @@ customer_segmentation_identities(PG_FUNCTION_ARGS)
 	const uint64 *bits;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	set_open_table(&table, value->relid);
 	set_check_generation(value, table.reader->view->generation);
 	for (; (bits = cseg_set_from(value->set, &container)) != NULL; container++)
 		answers_each_known(&table, container, bits, put_identity, fcinfo->resultinfo);

@@ -10,7 +10,6 @@
  */
 #include "sqlfn/set.h"
 
-#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
@@ -69,22 +68,11 @@ compare_names(const void *a, const void *b)
 	return order != 0 ? order : (x_len > y_len) - (x_len < y_len);
 }
 
-static bool
-is_table_of_ours(Oid relid)
-{
-	Relation rel = try_relation_open(relid, AccessShareLock);
-	bool ours = rel && rel->rd_rel->relkind == RELKIND_RELATION && am_is_ours(rel);
-
-	if (rel)
-		relation_close(rel, NoLock);
-	return ours;
-}
-
 /* Names in a temporary table are looked up now: no dump restores them, and a parallel worker could not. */
 static Datum
 settle(SetHeader *names)
 {
-	if (get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP || !is_table_of_ours(names->relid))
+	if (get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP || !sqlfn_is_ours(names->relid))
 		return PointerGetDatum(names);
 	return set_give(set_take(PointerGetDatum(names)));
 }
@@ -127,7 +115,7 @@ is_current(Oid relid, uint32 generation, uint32 *next)
 	AnswerTable table;
 	bool current;
 
-	if (!is_table_of_ours(relid))
+	if (!sqlfn_is_ours(relid))
 		return false;
 	answers_open(&table, relid, ANSWERS_COLUMN(COL_IDENTITY));
 	current = generation == table.reader->view->generation;

@@ -153,6 +153,21 @@ set_check_generation(const SetValue *value, uint32 present)
 }
 
 void
+set_open_table(AnswerTable *table, Oid relid)
+{
+	bool there = get_rel_name(relid) != NULL;
+
+	if (there)
+		sqlfn_require_readable(relid, ANSWERS_COLUMN(COL_IDENTITY));
+	if (!sqlfn_is_ours(relid))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("customer set is of table %s", name_of(relid)),
+						there ? errdetail("The table does not use access method \"customer_segmentation\".") : 0,
+						errhint("Make a set of a table that has the customers with customer_segmentation.members().")));
+	answers_open(table, relid, ANSWERS_COLUMN(COL_IDENTITY));
+}
+
+void
 set_check_same(const SetValue *a, const SetValue *b)
 {
 	if (a->relid != b->relid)
@@ -446,7 +461,7 @@ load_names(const SetHeader *header, MemoryContext parent)
 	SetValue *value = set_new(header->relid, parent);
 	Lookup l = {.set = value->set};
 
-	answers_open(&l.table, header->relid, ANSWERS_COLUMN(COL_IDENTITY));
+	set_open_table(&l.table, header->relid);
 	value->generation = l.table.reader->view->generation;
 	set_each_name(header, look_up, &l);
 	answers_close(&l.table);

@@ -21,5 +21,9 @@ extern void sqlfn_require(Oid relid, AclMode mode);
 extern char *sqlfn_table_name(Relation rel);
 /* As above, where SELECT on the columns is enough that the answer is made of: 1 << AmColumn, together. */
 extern Relation sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode);
+/* The checks that it makes before it opens the table. */
+extern void sqlfn_require_readable(Oid relid, uint32 columns);
+/* Is there such a table, and of this access method? */
+extern bool sqlfn_is_ours(Oid relid);
 
 #endif /* CSEG_SQLFN_H */
