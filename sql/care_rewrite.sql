@@ -182,6 +182,17 @@ INSERT INTO care_bytes VALUES
 	('5209503793329', '2025-08-25 11:08:39', 'once_a_day', 'customer_id', '2023-07-20 08:33:08', 'seg', 'seg_2025_08_25', 'At least 3 orders', 1, 4, 1.10);
 SELECT encode(e, 'hex') FROM customer_segmentation.export_instances('care_bytes') e;
 DROP TABLE care_bytes;
+-- An instance is what has its id, also where its rows differ in their date or in what else they say.
+CREATE TABLE care_mixed (LIKE customer_segmentation_table) USING customer_segmentation;
+INSERT INTO care_mixed (customer_identity, instance_created_date, segment_id, segment_instance_id, schedule)
+SELECT 'c' || c, timestamp '2025-01-01' + i * interval '1 day' + c % 2 * interval '1 hour', 'm', 'm_' || i, CASE WHEN c < 3 THEN 'once_a_day' END
+FROM generate_series(1, 2) i, generate_series(1, 4) c;
+SELECT instances, groups FROM customer_segmentation.storage_info('care_mixed');
+SELECT segment_instance_id FROM customer_segmentation.export_instances('care_mixed') e, customer_segmentation.import_instances(e, 'care_copy') ORDER BY 1;
+DELETE FROM care_mixed WHERE segment_instance_id = 'm_1';
+SELECT instances FROM customer_segmentation.storage_info('care_mixed');
+SELECT problem FROM customer_segmentation.verify('care_mixed');
+DROP TABLE care_mixed;
 DROP VIEW care_differences;
 DROP TABLE care, care_twin, care_one, care_copy, exported;
 DROP FUNCTION care_seen();

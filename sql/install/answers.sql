@@ -98,7 +98,8 @@ IS 'the unbroken spells of a customer in segments';
 CREATE FUNCTION customer_segmentation.instance_as_of(
 	segment_id text,
 	at timestamptz,
-	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
+	relation regclass DEFAULT '@extschema@.customer_segmentation_table',
+	OUT segment_instance_id text)
 RETURNS text
 AS 'MODULE_PATHNAME', 'customer_segmentation_instance_as_of'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED

@@ -23,7 +23,9 @@ SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION customer_segmentation.storage_info(regclass)
 IS 'how a table is stored: rows, instances, customers, and bytes by kind of record';
 
-CREATE FUNCTION customer_segmentation.verify(relation regclass DEFAULT '@extschema@.customer_segmentation_table')
+CREATE FUNCTION customer_segmentation.verify(
+	relation regclass DEFAULT '@extschema@.customer_segmentation_table',
+	OUT problem text)
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'customer_segmentation_verify'
 LANGUAGE C VOLATILE STRICT
@@ -88,7 +90,8 @@ IS 'the rows in what export_instances wrote';
 
 CREATE FUNCTION customer_segmentation.import_instances(
 	instances bytea,
-	relation regclass DEFAULT '@extschema@.customer_segmentation_table')
+	relation regclass DEFAULT '@extschema@.customer_segmentation_table',
+	OUT segment_instance_id text)
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'customer_segmentation_import_instances'
 LANGUAGE C VOLATILE STRICT

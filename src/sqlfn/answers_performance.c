@@ -330,7 +330,9 @@ customer_segmentation_segment_performance(PG_FUNCTION_ARGS)
 	span = PG_GETARG_INTERVAL_P(2);
 	answers_check_span(span);
 	if (TIMESTAMP_NOT_FINITE(p.pinned))
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("pinned_at must be finite")));
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("pinned_at must be finite: %s", timestamptz_to_str(p.pinned)),
+						errhint("Give the moment that before and after are told apart by.")));
 	answers_open(&p.table, PG_GETARG_OID(5), ANSWERS_MEMBERSHIP | ANSWERS_COLUMN(COL_SEGMENT_BY));
 	segment = answers_segment(&p.table, PG_GETARG_TEXT_PP(0));
 	p.definition = definition_of_table(&p, segment->id);

@@ -15,6 +15,7 @@
 
 #include "am/am.h"
 #include "compat/compat.h"
+#include "sqlfn/answers.h"
 
 PG_FUNCTION_INFO_V1(customer_segmentation_storage_info);
 
@@ -46,6 +47,30 @@ total_size(Oid relid)
 	return DatumGetInt64(DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(relid)));
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	return answers_compare_texts(*(const text *const *) a, *(const text *const *) b);
+}
+
+/* What SQL would group by segment_instance_id: rows that differ in other dimensions are stored as several. */
+static int64
+count_instances(const StoreView *view)
+{
+	const text **ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(text *) * Max(view->n_instances, 1));
+	int64 distinct = 0;
+	int n = 0;
+
+	for (int i = 0; i < view->n_instances; i++)
+		if (view->instances[i]->rows > 0)
+			ids[n++] = view->instances[i]->dims.segment_instance_id;
+	qsort(ids, n, sizeof(text *), compare_ids);
+	for (int i = 0; i < n; i++)
+		distinct += i == 0 || compare_ids(&ids[i - 1], &ids[i]) != 0;
+	pfree(ids);
+	return distinct;
+}
+
 Datum
 customer_segmentation_storage_info(PG_FUNCTION_ARGS)
 {
@@ -64,7 +89,7 @@ customer_segmentation_storage_info(PG_FUNCTION_ARGS)
 	view = reader->view;
 	store_view_totals(rel, view);
 	n[INFO_ROWS] = view->rows;
-	n[INFO_INSTANCES] = view->n_instances;
+	n[INFO_INSTANCES] = count_instances(view);
 	n[INFO_CUSTOMERS] = (int64) cseg_dict_count(reader->dict->dict);
 	n[INFO_GROUPS] = view->n_groups;
 	n[INFO_CELLS] = view->n_cells;

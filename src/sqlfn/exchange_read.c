@@ -387,6 +387,16 @@ insert_rows(Relation rel, Datum bytes)
 	SPI_finish();
 }
 
+/* An instance whose rows are of several dates is there several times. */
+static bool
+is_first_of_its_id(const Exported *x, int at)
+{
+	for (int i = 0; i < at; i++)
+		if (store_text_equal(x->instances[i].segment_instance_id, x->instances[at].segment_instance_id))
+			return false;
+	return true;
+}
+
 Datum
 customer_segmentation_import_instances(PG_FUNCTION_ARGS)
 {
@@ -410,7 +420,8 @@ customer_segmentation_import_instances(PG_FUNCTION_ARGS)
 		Datum value = PointerGetDatum(x->instances[i].segment_instance_id);
 		bool isnull = false;
 
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+		if (is_first_of_its_id(x, i))
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
 	}
 	return (Datum) 0;
 }
