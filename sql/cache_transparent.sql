@@ -151,3 +151,37 @@ END $$;
 SELECT * FROM look();
 DROP FUNCTION look;
 DROP TABLE t, t_twin;
+
+-- Of many customers and few instances it is kept who the members are, and nothing of their rows.
+SELECT make_twins('t');
+SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(1, 3, 2000)$$) \gexec
+CREATE FUNCTION look_at_members(OUT sets bigint, OUT customers bigint, OUT differ bigint, OUT overlap bigint, OUT sums text) LANGUAGE sql AS $$
+	SELECT count(*), sum(customer_segmentation.cardinality(s)),
+		sum((SELECT count(*) FROM ((SELECT customer_segmentation.identities(s) EXCEPT ALL SELECT customer_identity FROM t_twin WHERE segment_instance_id = i)
+			UNION ALL (SELECT customer_identity FROM t_twin WHERE segment_instance_id = i EXCEPT ALL SELECT customer_segmentation.identities(s))) d)),
+		(SELECT customers_both FROM customer_segmentation.segment_overlap(relation => 't')),
+		split_part(twin($q$SELECT * FROM @$q$), ':', 1)
+	FROM (SELECT i, customer_segmentation.members(i, 't') AS s FROM (SELECT DISTINCT segment_instance_id FROM t_twin) d(i)) x
+$$;
+SELECT * FROM look_at_members();
+SELECT * FROM look_at_members();
+BEGIN;
+SELECT on_both($$DELETE FROM @ WHERE num_of_orders = 3$$) \gexec
+SELECT * FROM look_at_members();
+SAVEPOINT a;
+SELECT on_both($$UPDATE @ SET segment_instance_id = 'segment1_4' WHERE segment_instance_id = 'segment1_3' AND num_of_orders = 2$$) \gexec
+SELECT * FROM look_at_members();
+ROLLBACK TO a;
+SELECT * FROM look_at_members();
+ROLLBACK;
+SELECT * FROM look_at_members();
+SELECT on_both($$INSERT INTO @ SELECT 'late' || c, '2025-01-04 11:08:39', 'once_a_day', 'customer_id', '2023-07-20 08:33:08', 'segment1', 'segment1_3', 'Segment 1', 1, 1, 1 FROM generate_series(1, 40) c$$) \gexec
+SELECT * FROM look_at_members();
+SET customer_segmentation.cell_cache = 0;
+SELECT * FROM look_at_members();
+RESET customer_segmentation.cell_cache;
+TRUNCATE t, t_twin;
+SELECT on_both($$INSERT INTO @ SELECT * FROM sample_rows(1, 2, 1800)$$) \gexec
+SELECT * FROM look_at_members();
+DROP FUNCTION look_at_members;
+DROP TABLE t, t_twin;

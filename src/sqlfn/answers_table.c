@@ -272,8 +272,7 @@ answers_add_members(const AnswerTable *table, const AnswerInstance *instance, ui
 
 		CHECK_FOR_INTERRUPTS();
 		if (cell)
-			CSEG_CALL(table->rel, cseg_cell_members(am_reader_cell(table->rel, table->reader, cell),
-													instance->places[i].slots, bits, &err));
+			store_cell_members(table->rel, cell, instance->places[i].slots, bits);
 	}
 }
 

@@ -271,17 +271,9 @@ read_place(Relation rel, const AnswerPlace *place, CsegSet *set)
 
 	for (int c = 0; c < place->group->n_cells; c++)
 	{
-		StoreSharedCell *cell;
-		CsegError err;
-		CsegCode code;
-
 		CHECK_FOR_INTERRUPTS();
 		memset(bits, 0, sizeof(bits));
-		cell = store_share_cell(rel, place->group->cells[c]);
-		code = cseg_cell_members(store_shared_cell(cell), place->slots, bits, &err);
-		store_unpin_cell(cell);
-		if (code != CSEG_OK)
-			store_core_error(&err, rel);
+		store_cell_members(rel, place->group->cells[c], place->slots, bits);
 		CSEG_CALL(rel, cseg_set_add_bits(set, place->group->cells[c]->container, bits, &err));
 	}
 }

@@ -9,6 +9,9 @@
  *
  * A cell that is asked for a few customers is kept as bytes, of which each such lookup decodes a few blocks. After some
  * of them it is decoded as a whole.
+ *
+ * A cell that is asked who its members are is kept as a bitset for each slot, where that takes much less room. Sets of
+ * millions of customers are then found again, though their rows would not fit.
  */
 #include "postgres.h"
 
@@ -30,6 +33,16 @@
 #define FEW_CUSTOMERS 8
 #define FEW_RANGE (CSEG_CONTAINER_SIZE / 8)
 
+/* Bitsets are kept instead of rows that take more than so many times their room. */
+#define PLANES_GAIN 2
+#define PLANE_BYTES (sizeof(uint64) * CSEG_MEMBER_WORDS)
+
+typedef enum EntryKind
+{
+	OF_ROWS,
+	OF_MEMBERS
+} EntryKind;
+
 typedef struct CellPart
 {
 	ItemPointerData tid;
@@ -46,11 +59,14 @@ struct StoreSharedCell
 	CacheEntry entry;
 	CompatRelFileLocator file;
 	uint32 cell_no;
+	EntryKind kind;
 	StoreOwner *owner;
 	CsegCell *cell;   /* NULL: bytes only */
 	CellBytes *bytes; /* of each part, while there is no cell */
 	int lookups;
-	bool of_few; /* holds only the customers that were asked for, for sure */
+	bool of_few;        /* holds only the customers that were asked for, for sure */
+	uint64 plane_slots; /* of members: slots that have some */
+	uint64 *planes;     /* and their bitsets, one behind the other */
 	uint64 hash;
 	int n_parts;
 	CellPart parts[FLEXIBLE_ARRAY_MEMBER];
@@ -91,7 +107,7 @@ describe_part(CellPart *part, const StoreRecord *rec)
 }
 
 static StoreSharedCell *
-describe(Relation rel, const StoreCell *cell)
+describe(Relation rel, const StoreCell *cell, EntryKind kind)
 {
 	int n = cell_parts(cell);
 	StoreSharedCell *s = palloc0(offsetof(StoreSharedCell, parts) + sizeof(CellPart) * n);
@@ -99,11 +115,12 @@ describe(Relation rel, const StoreCell *cell)
 	s->entry.relid = RelationGetRelid(rel);
 	s->file = compat_locator(rel);
 	s->cell_no = cell->cell_no;
+	s->kind = kind;
 	s->n_parts = n;
 	for (int i = 0; i < n; i++)
 		describe_part(&s->parts[i], cell_part(cell, i));
 	s->hash = hash_bytes_extended((const unsigned char *) s->parts, (int) (sizeof(CellPart) * n),
-								  ((uint64) s->entry.relid << 32) | s->cell_no);
+								  (((uint64) s->entry.relid << 32) | s->cell_no) + kind);
 	return s;
 }
 
@@ -111,14 +128,14 @@ static bool
 same_cell(const StoreSharedCell *a, const StoreSharedCell *b)
 {
 	return a->entry.relid == b->entry.relid && memcmp(&a->file, &b->file, sizeof(a->file)) == 0 &&
-		   a->cell_no == b->cell_no && a->n_parts == b->n_parts &&
+		   a->cell_no == b->cell_no && a->kind == b->kind && a->n_parts == b->n_parts &&
 		   memcmp(a->parts, b->parts, sizeof(CellPart) * a->n_parts) == 0;
 }
 
 static StoreSharedCell *
-find(Relation rel, const StoreCell *cell)
+find(Relation rel, const StoreCell *cell, EntryKind kind)
 {
-	StoreSharedCell *wanted = describe(rel, cell);
+	StoreSharedCell *wanted = describe(rel, cell, kind);
 	TableEntry *t = hash_search(table, &wanted->hash, HASH_FIND, NULL);
 	StoreSharedCell *s = t && same_cell(t->cell, wanted) ? t->cell : NULL;
 
@@ -136,12 +153,12 @@ unlink_cell(CacheEntry *entry)
 
 /* In a context of its own, which is the current one's child until the entry is kept. */
 static StoreSharedCell *
-new_entry(Relation rel, const StoreCell *cell)
+new_entry(Relation rel, const StoreCell *cell, EntryKind kind)
 {
 	MemoryContext cxt =
 		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cached cell", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	StoreSharedCell *s = describe(rel, cell);
+	StoreSharedCell *s = describe(rel, cell, kind);
 
 	s->entry.cxt = cxt;
 	s->owner = store_owner_new(cxt, cseg_cell_free);
@@ -199,7 +216,7 @@ pin_decoded(Relation rel, const StoreCell *cell, StoreSharedCell *s)
 static StoreSharedCell *
 keep_bytes(Relation rel, const StoreCell *cell)
 {
-	StoreSharedCell *s = new_entry(rel, cell);
+	StoreSharedCell *s = new_entry(rel, cell, OF_ROWS);
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation cell bytes", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
@@ -219,6 +236,102 @@ keep_bytes(Relation rel, const StoreCell *cell)
 	return s;
 }
 
+/* ---- members --------------------------------------------------------------------------------------------------- */
+
+/* The bitsets of a cell as an entry, or NULL where its rows take little more room. */
+static StoreSharedCell *
+new_members(Relation rel, const StoreCell *cell, CsegCell *rows)
+{
+	Size most = cseg_cell_bytes(rows) / PLANES_GAIN;
+	StoreSharedCell *s;
+	uint64 *all;
+	uint64 slots = 0;
+	int n = 0;
+
+	if (most < PLANE_BYTES)
+		return NULL;
+	all = palloc(PLANE_BYTES * CSEG_SLOTS);
+	CSEG_CALL(rel, cseg_cell_planes(rows, all, &err));
+	for (int slot = 0; slot < CSEG_SLOTS; slot++)
+	{
+		if (cseg_bits_count(all + (Size) slot * CSEG_MEMBER_WORDS) == 0)
+			continue;
+		slots |= UINT64CONST(1) << slot;
+		if (n < slot)
+			memcpy(all + (Size) n * CSEG_MEMBER_WORDS, all + (Size) slot * CSEG_MEMBER_WORDS, PLANE_BYTES);
+		n++;
+	}
+	if (PLANE_BYTES * n > most)
+	{
+		pfree(all);
+		return NULL;
+	}
+	s = new_entry(rel, cell, OF_MEMBERS);
+	s->plane_slots = slots;
+	s->planes = MemoryContextAlloc(s->entry.cxt, Max(PLANE_BYTES * n, 1));
+	memcpy(s->planes, all, PLANE_BYTES * n);
+	pfree(all);
+	return s;
+}
+
+/* With a pin. */
+static StoreSharedCell *
+share_members(Relation rel, const StoreCell *cell)
+{
+	StoreSharedCell *s = find(rel, cell, OF_MEMBERS);
+	StoreSharedCell *members;
+
+	if (s == NULL)
+	{
+		s = find(rel, cell, OF_ROWS);
+		if (s && s->cell == NULL)
+			s = NULL;
+	}
+	if (s)
+	{
+		cache_pin(&s->entry);
+		return s;
+	}
+	s = new_entry(rel, cell, OF_ROWS);
+	set_cell(s, store_read_cell(rel, cell, false));
+	members = new_members(rel, cell, s->cell);
+	if (members)
+	{
+		MemoryContextDelete(s->entry.cxt);
+		s = members;
+	}
+	keep(s);
+	return s;
+}
+
+static void
+add_planes(const StoreSharedCell *s, uint64 slots, uint64 *bits)
+{
+	const uint64 *plane = s->planes;
+
+	for (uint64 rest = s->plane_slots; rest != 0; rest &= rest - 1, plane += CSEG_MEMBER_WORDS)
+		if (slots & rest & (~rest + 1))
+			cseg_bits_or(bits, plane);
+}
+
+void
+store_cell_members(Relation rel, const StoreCell *cell, uint64 slots, uint64 *bits)
+{
+	StoreSharedCell *s;
+	CsegCode code = CSEG_OK;
+	CsegError err;
+
+	start();
+	s = share_members(rel, cell);
+	if (s->kind == OF_MEMBERS)
+		add_planes(s, slots, bits);
+	else
+		code = cseg_cell_members(s->cell, slots, bits, &err);
+	cache_unpin(&s->entry);
+	if (code != CSEG_OK)
+		store_core_error(&err, rel);
+}
+
 /* ---- taking and giving back ------------------------------------------------------------------------------------ */
 
 StoreSharedCell *
@@ -227,13 +340,13 @@ store_share_cell(Relation rel, const StoreCell *cell)
 	StoreSharedCell *s;
 
 	start();
-	s = find(rel, cell);
+	s = find(rel, cell, OF_ROWS);
 	if (s)
 	{
 		pin_decoded(rel, cell, s);
 		return s;
 	}
-	s = new_entry(rel, cell);
+	s = new_entry(rel, cell, OF_ROWS);
 	set_cell(s, store_read_cell(rel, cell, false));
 	keep(s);
 	return s;
@@ -261,7 +374,7 @@ store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, in
 	if (!store_are_few_customers(low[0], low[n - 1], (uint32) n))
 		return store_share_cell(rel, cell);
 	start();
-	kept = find(rel, cell);
+	kept = find(rel, cell, OF_ROWS);
 	if (kept)
 		kept->lookups++;
 	if (kept && (kept->cell || is_wanted_often(kept)))
@@ -270,7 +383,7 @@ store_share_customers(Relation rel, const StoreCell *cell, const uint16 *low, in
 		cache_pin(&kept->entry);
 	else
 		kept = keep_bytes(rel, cell);
-	s = new_entry(rel, cell);
+	s = new_entry(rel, cell, OF_ROWS);
 	s->of_few = true;
 	set_cell(s, cell_read(rel, cell, kept->bytes, low[0], low[n - 1], false));
 	cache_keep_private(&s->entry);

@@ -222,6 +222,8 @@ extern StoreSharedCell *store_share_customers(Relation rel, const StoreCell *cel
 extern CsegCell *store_shared_cell(const StoreSharedCell *shared);
 extern bool store_shared_whole(const StoreSharedCell *shared);
 extern void store_unpin_cell(void *shared);
+/* Adds the customers who have rows in any of the slots to a bitset of the container, by what is kept likewise. */
+extern void store_cell_members(Relation rel, const StoreCell *cell, uint64 slots, uint64 *bits);
 /* One delta as it is, removals included. */
 extern CsegCell *store_read_delta(Relation rel, const StoreRecord *rec);
 /* Totals carried by a delta, and its cell bytes. */
