@@ -118,7 +118,7 @@ take_sets(PlannerInfo *root, AggQuery *q)
 		List *set = NIL;
 		ListCell *lc2;
 
-		foreach (lc2, lfirst_node(List, lc))
+		foreach (lc2, (List *) lfirst(lc)) /* of integers, which is another kind of node */
 		{
 			int position = 0;
 			ListCell *lc3;
