@@ -11,6 +11,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -464,7 +465,7 @@ typedef struct FreeSlots
 } FreeSlots;
 
 static void
-add_free_slot(FreeSlots *free, const StoreInstance *inst)
+add_free_slot(FreeSlots *free, StoreFreeSlots slot)
 {
 	if (free->n == free->cap)
 	{
@@ -472,7 +473,7 @@ add_free_slot(FreeSlots *free, const StoreInstance *inst)
 		free->slots = free->slots ? repalloc(free->slots, sizeof(StoreFreeSlots) * free->cap)
 								  : palloc(sizeof(StoreFreeSlots) * free->cap);
 	}
-	free->slots[free->n++] = (StoreFreeSlots){inst->group->group_no, inst->slot};
+	free->slots[free->n++] = slot;
 }
 
 /* The next instance of another segment under this name; *at as for store_find_instance. */
@@ -517,7 +518,7 @@ lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreClaim *cla
 			taken |= inst->rows != 0;
 			if (inst->rows != 0)
 				continue;
-			add_free_slot(free, inst);
+			add_free_slot(free, (StoreFreeSlots){inst->group->group_no, inst->slot});
 			segments = lappend(segments, PG_DETOAST_DATUM_COPY(PointerGetDatum(inst->group->dims.segment_id)));
 		}
 		/* What was seen before a lock was had may have changed. */
@@ -531,6 +532,8 @@ lock_free_slots(WriteRel *wr, Relation rel, CommandId cid, const StoreClaim *cla
 static void
 refuse_name(Relation rel, const StoreClaim *claim)
 {
+	/* As for duplicates: where a serialization failure explains it, that is what SERIALIZABLE reports. */
+	CheckForSerializableConflictIn(rel, NULL, InvalidBlockNumber);
 	ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
 					errmsg("segment instance \"%s\" of relation \"%s\" belongs to another segment",
 						   text_to_cstring(claim->segment_instance_id), RelationGetRelationName(rel)),
@@ -566,19 +569,45 @@ check_owner(WriteRel *wr, Relation rel, CommandId cid, const StoreGroupDims *g, 
 	StoreClaim claim = {i->segment_instance_id, g->segment_id};
 	FreeSlots free = {NULL, 0, 0};
 	TransactionId wait_for;
+	bool again = false;
 
 	if (name_is_promised(wr, &claim))
 		refuse_name(rel, &claim);
-	if (lock_free_slots(wr, rel, cid, &claim, &free))
-		while (store_foreign_instance(rel, &claim, 1, free.slots, free.n, &wait_for) >= 0)
-		{
-			/* Whoever deletes it may not have ended yet. */
-			if (!TransactionIdIsValid(wait_for))
-				refuse_name(rel, &claim);
+	while (lock_free_slots(wr, rel, cid, &claim, &free) &&
+		   store_foreign_instance(rel, &claim, 1, free.slots, free.n, &wait_for) >= 0)
+	{
+		/* Whoever deletes it may not have ended yet, and what is known of other segments may be old. */
+		if (TransactionIdIsValid(wait_for))
 			XactLockTableWait(wait_for, rel, NULL, XLTW_None);
-		}
+		else if (again)
+			refuse_name(rel, &claim);
+		write_forget_newest(wr);
+		again = true;
+	}
 	if (free.slots)
 		pfree(free.slots);
+}
+
+/*
+ * Is a name free after all? Another transaction may have emptied the instance that has it since the newest state was
+ * read, which the caller still needs. Adds what may be passed by.
+ */
+static bool
+free_meanwhile(WriteRel *wr, Relation rel, const StoreClaim *claim, FreeSlots *free)
+{
+	AmReader *kept = wr->newest;
+	FreeSlots more = {NULL, 0, 0};
+	bool taken;
+
+	wr->newest = NULL;
+	taken = lock_free_slots(wr, rel, wr->newest_cid, claim, &more);
+	for (int i = 0; i < more.n; i++)
+		add_free_slot(free, more.slots[i]);
+	if (more.slots)
+		pfree(more.slots);
+	write_forget_newest(wr);
+	wr->newest = kept;
+	return !taken;
 }
 
 void
@@ -586,12 +615,13 @@ write_claim_names(WriteRel *wr, Relation rel, StoreView *view, const StoreClaim 
 {
 	FreeSlots free = {NULL, 0, 0};
 	StoreInstance *inst;
+	int looked_at = -1;
 
 	/* Free names whose segment is not locked may have got rows meanwhile. */
 	for (int i = 0; i < n; i++)
 		for (int at = -1; (inst = next_foreign(rel, view, &claims[i], &at)) != NULL;)
 			if (inst->rows == 0 && has_locked(wr, inst->group->dims.segment_id))
-				add_free_slot(&free, inst);
+				add_free_slot(&free, (StoreFreeSlots){inst->group->group_no, inst->slot});
 	for (;;)
 	{
 		TransactionId wait_for;
@@ -602,9 +632,14 @@ write_claim_names(WriteRel *wr, Relation rel, StoreView *view, const StoreClaim 
 		if (taken < 0)
 			break;
 		store_short_unlock(rel);
-		if (!TransactionIdIsValid(wait_for))
+		if (TransactionIdIsValid(wait_for))
+		{
+			XactLockTableWait(wait_for, rel, NULL, XLTW_None);
+			continue;
+		}
+		if (taken == looked_at || !free_meanwhile(wr, rel, &claims[taken], &free))
 			refuse_name(rel, &claims[taken]);
-		XactLockTableWait(wait_for, rel, NULL, XLTW_None);
+		looked_at = taken;
 	}
 	if (free.slots)
 		pfree(free.slots);
