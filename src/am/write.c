@@ -148,12 +148,19 @@ write_forget_all(WriteRel *wr)
 	wr->moves = NULL;
 }
 
-/* Valid as long as nobody else can write what is locked: until we lock more, write, or work for another command. */
+/*
+ * Valid as long as nobody else can write what is locked: until we lock more, write, or work for another command. When
+ * we have locked more, what others did before shows in the pages: a statement may lock hundreds of segments.
+ */
 AmReader *
 write_newest(WriteRel *wr, Relation rel, CommandId cid)
 {
-	if (wr->newest && wr->newest_epoch == am_epoch() && wr->newest_cid == cid && wr->newest_locks == wr->locks_version)
+	if (wr->newest && wr->newest_epoch == am_epoch() && wr->newest_cid == cid &&
+		(wr->newest_locks == wr->locks_version || store_view_is_newest(rel, wr->newest->view)))
+	{
+		wr->newest_locks = wr->locks_version;
 		return wr->newest;
+	}
 	write_forget_newest(wr);
 	wr->newest = am_reader_newest(rel, cid, wr->cxt);
 	wr->newest_epoch = am_epoch();

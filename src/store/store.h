@@ -173,6 +173,7 @@ typedef struct StoreView
 	bool has_rows;
 	bool has_totals;
 	bool lenient;                   /* of no one moment: only what is locked fits together */
+	struct StoreMoment *moment;     /* newest view: for store_view_is_newest */
 	struct StoreLookup *lookup;     /* see store_find_instance */
 	struct StoreSharedView *shared; /* of store_view_acquire: what holds it */
 } StoreView;
@@ -186,6 +187,9 @@ extern void store_view_hold(StoreView *view, MemoryContext cxt); /* one more use
 /* The newest state (SnapshotSelf) for a writer that holds its segment locks: marks what this command (cid) may
  * delete, and the numbers in use. */
 extern StoreView *store_view_newest(Relation rel, CommandId cid, MemoryContext parent);
+/* Would reading anew give the same, after more locks were had? Asks for pages' LSNs alone, and may say no to be safe.
+ */
+extern bool store_view_is_newest(Relation rel, const StoreView *view);
 /* Counts the rows of every instance, with the deltas' changes. */
 extern void store_view_rows(Relation rel, StoreView *view);
 /* The same, and fills in totals: for what looks at measures. */

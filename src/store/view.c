@@ -713,6 +713,26 @@ typedef struct WriterSnapshots
 	SnapshotData mine_and_now;
 } WriterSnapshots;
 
+/* How the file was when the newest view was read. */
+typedef struct StoreMoment
+{
+	BlockNumber n_pages;
+	XLogRecPtr *lsn;
+	bool decided; /* every other transaction that is named on the pages had ended, by the tuples' own hints */
+} StoreMoment;
+
+static bool
+is_decided(HeapTupleHeader tuple)
+{
+	if (tuple->t_infomask & (HEAP_MOVED | HEAP_XMAX_IS_MULTI))
+		return false;
+	if ((tuple->t_infomask & (HEAP_XMIN_COMMITTED | HEAP_XMIN_INVALID)) == 0 &&
+		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple)))
+		return false;
+	return (tuple->t_infomask & (HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID)) != 0 || HeapTupleHeaderXminInvalid(tuple) ||
+		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(tuple));
+}
+
 static void
 take_newest(ViewBuilder *b, HeapTuple tuple, Buffer buffer, WriterSnapshots *w)
 {
@@ -738,7 +758,11 @@ static void
 scan_newest(ViewBuilder *b, WriterSnapshots *w)
 {
 	BlockNumber n = RelationGetNumberOfBlocks(b->rel);
+	StoreMoment *moment = palloc(sizeof(StoreMoment));
 
+	*moment = (StoreMoment){.n_pages = n, .decided = RelationNeedsWAL(b->rel)};
+	moment->lsn = palloc_extended(sizeof(XLogRecPtr) * Max(n, 1), MCXT_ALLOC_HUGE);
+	b->view->moment = moment;
 	for (BlockNumber block = 0; block < n; block++)
 	{
 		Buffer buffer = ReadBuffer(b->rel, block);
@@ -752,11 +776,40 @@ scan_newest(ViewBuilder *b, WriterSnapshots *w)
 		{
 			HeapTupleData tuple;
 
-			if (page_tuple(b->rel, buffer, at, &tuple))
-				take_newest(b, &tuple, buffer, w);
+			if (!page_tuple(b->rel, buffer, at, &tuple))
+				continue;
+			/* First, since hints may come while the tuple is looked at. */
+			moment->decided &= is_decided(tuple.t_data);
+			take_newest(b, &tuple, buffer, w);
 		}
+		moment->lsn[block] = BufferGetLSNAtomic(buffer);
 		UnlockReleaseBuffer(buffer);
 	}
+}
+
+/*
+ * A tuple does not change without the LSN of its page moving (see pages.c), and where every transaction had ended,
+ * nothing else can. Own changes and subtransactions that end are the caller's to know.
+ */
+bool
+store_view_is_newest(Relation rel, const StoreView *view)
+{
+	const StoreMoment *moment = view->moment;
+
+	if (RELATION_IS_LOCAL(rel))
+		return true;
+	if (!moment->decided || RelationGetNumberOfBlocks(rel) != moment->n_pages)
+		return false;
+	for (BlockNumber block = 0; block < moment->n_pages; block++)
+	{
+		Buffer buffer = ReadBuffer(rel, block);
+		bool same = BufferGetLSNAtomic(buffer) == moment->lsn[block];
+
+		ReleaseBuffer(buffer);
+		if (!same)
+			return false;
+	}
+	return true;
 }
 
 StoreView *
