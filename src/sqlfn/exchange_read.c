@@ -20,6 +20,7 @@
 #include "utils/tuplestore.h"
 
 #include "am/am.h"
+#include "sqlfn/answers.h"
 #include "sqlfn/exchange.h"
 
 PG_FUNCTION_INFO_V1(customer_segmentation_exported_rows);
@@ -387,14 +388,32 @@ insert_rows(Relation rel, Datum bytes)
 	SPI_finish();
 }
 
-/* An instance whose rows are of several dates is there several times. */
-static bool
-is_first_of_its_id(const Exported *x, int at)
+static int
+by_id_and_place(const void *a, const void *b, void *arg)
 {
-	for (int i = 0; i < at; i++)
-		if (store_text_equal(x->instances[i].segment_instance_id, x->instances[at].segment_instance_id))
-			return false;
-	return true;
+	const Exported *x = arg;
+	int i = *(const int *) a;
+	int k = *(const int *) b;
+	int order = answers_compare_texts(x->instances[i].segment_instance_id, x->instances[k].segment_instance_id);
+
+	return order != 0 ? order : i - k;
+}
+
+/* By place: an instance whose rows are of several dates is there several times. */
+static bool *
+find_repeated(Exported *x)
+{
+	bool *repeated = palloc0(sizeof(bool) * Max(x->n_instances, 1));
+	int *places = palloc(sizeof(int) * Max(x->n_instances, 1));
+
+	for (int i = 0; i < x->n_instances; i++)
+		places[i] = i;
+	qsort_arg(places, x->n_instances, sizeof(int), by_id_and_place, x);
+	for (int i = 1; i < x->n_instances; i++)
+		repeated[places[i]] = store_text_equal(x->instances[places[i - 1]].segment_instance_id,
+											   x->instances[places[i]].segment_instance_id);
+	pfree(places);
+	return repeated;
 }
 
 Datum
@@ -405,6 +424,7 @@ customer_segmentation_import_instances(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(1);
 	Relation rel;
 	Exported *x;
+	bool *repeated;
 
 	PreventCommandIfReadOnly("import_instances()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -415,12 +435,13 @@ customer_segmentation_import_instances(PG_FUNCTION_ARGS)
 	rel = table_open(relid, RowExclusiveLock);
 	insert_rows(rel, PointerGetDatum(bytes));
 	table_close(rel, NoLock);
+	repeated = find_repeated(x);
 	for (int i = 0; i < x->n_instances; i++)
 	{
 		Datum value = PointerGetDatum(x->instances[i].segment_instance_id);
 		bool isnull = false;
 
-		if (is_first_of_its_id(x, i))
+		if (!repeated[i])
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
 	}
 	return (Datum) 0;
