@@ -269,6 +269,14 @@ init_call(AggregateState *state, Call *c, const Aggref *agg, Index varno)
 	}
 }
 
+/* What is kept of a group in one piece, behind the group itself. */
+static Size
+group_bytes(const AggregateState *state)
+{
+	return MAXALIGN(sizeof(AggGroup)) + sizeof(int64) * state->n_views + sizeof(AggSum) * state->n_sums +
+		   (sizeof(Pick) + sizeof(int64) + sizeof(Members *) + sizeof(AggEntry *)) * state->layout.n_calls;
+}
+
 static void
 init_keys(AggregateState *state, CustomScan *cscan)
 {
@@ -291,7 +299,7 @@ init_keys(AggregateState *state, CustomScan *cscan)
 		collations[i] = exprCollation((Node *) key);
 		types[i] = exprType((Node *) key);
 	}
-	state->groups = agg_table_new(CurrentMemoryContext, n, equal, collations, types, sizeof(AggGroup));
+	state->groups = agg_table_new(CurrentMemoryContext, n, equal, collations, types, group_bytes(state));
 }
 
 static void
@@ -409,9 +417,9 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 	state->values = palloc0(sizeof(RowValue) * Max(n_calls, 1));
 	state->by_row = needs_rows(state, cscan, varno);
 	init_clauses(state, cscan, varno);
-	init_keys(state, cscan);
 	for (int i = 0; i < n_calls; i++)
 		init_call(state, &state->calls[i], castNode(Aggref, agg_target(cscan, state->layout.n_keys + i)), varno);
+	init_keys(state, cscan);
 	state->grouping_refs = palloc0(sizeof(List *) * Max(state->layout.n_groupings, 1));
 	for (int i = 0; i < state->layout.n_groupings; i++)
 		state->grouping_refs[i] = castNode(GroupingFunc, agg_target(cscan, state->layout.n_keys + n_calls + i))->refs;
@@ -455,20 +463,29 @@ agg_show_instance(AggregateState *state, const StoreGroup *group, const StoreIns
 	return state->econtext;
 }
 
-static AggGroup *
-new_group(AggregateState *state, AggEntry *entry)
+static void *
+carve(char **at, Size size)
+{
+	void *piece = *at;
+
+	*at += size;
+	return piece;
+}
+
+static void
+init_group(AggregateState *state, AggEntry *entry)
 {
 	AggGroup *group = agg_payload(entry);
-	int n_calls = Max(state->layout.n_calls, 1);
+	char *at = (char *) group + MAXALIGN(sizeof(AggGroup));
+	int n_calls = state->layout.n_calls;
 
-	group->rows = palloc0(sizeof(int64) * state->n_views);
-	group->sums = palloc0(sizeof(AggSum) * Max(state->n_sums, 1));
-	group->picks = palloc0(sizeof(Pick) * n_calls);
-	group->counts = palloc0(sizeof(int64) * n_calls);
-	group->members = palloc0(sizeof(Members *) * n_calls);
-	group->values = palloc0(sizeof(AggEntry *) * n_calls);
+	group->rows = carve(&at, sizeof(int64) * state->n_views);
+	group->sums = carve(&at, sizeof(AggSum) * state->n_sums);
+	group->picks = carve(&at, sizeof(Pick) * n_calls);
+	group->counts = carve(&at, sizeof(int64) * n_calls);
+	group->members = carve(&at, sizeof(Members *) * n_calls);
+	group->values = carve(&at, sizeof(AggEntry *) * n_calls);
 	group->number = state->groups->n_entries - 1;
-	return group;
 }
 
 AggEntry *
@@ -478,12 +495,7 @@ agg_find_group(AggregateState *state, int set, const Datum *keys, const bool *nu
 	AggEntry *entry = agg_table_find(state->groups, set, keys, nulls, &isnew);
 
 	if (isnew)
-	{
-		MemoryContext old = MemoryContextSwitchTo(state->run_cxt);
-
-		new_group(state, entry);
-		MemoryContextSwitchTo(old);
-	}
+		init_group(state, entry);
 	return entry;
 }
 
@@ -528,6 +540,22 @@ evaluate_args(AggregateState *state, InstanceInfo *info)
 	}
 }
 
+static InstanceInfo *
+new_info(AggregateState *state)
+{
+	int n_calls = state->layout.n_calls;
+	Size size = MAXALIGN(sizeof(InstanceInfo)) + sizeof(AggEntry *) * state->n_sets + sizeof(Datum) * n_calls +
+				sizeof(bool) * (n_calls + state->n_views);
+	InstanceInfo *info = MemoryContextAllocZero(state->kept_cxt, size);
+	char *at = (char *) info + MAXALIGN(sizeof(InstanceInfo));
+
+	info->groups = carve(&at, sizeof(AggEntry *) * state->n_sets);
+	info->args = carve(&at, sizeof(Datum) * n_calls);
+	info->nulls = carve(&at, sizeof(bool) * n_calls);
+	info->passes = carve(&at, sizeof(bool) * state->n_views);
+	return info;
+}
+
 InstanceInfo *
 agg_instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int slot)
 {
@@ -537,14 +565,9 @@ agg_instance_info(AggregateState *state, GroupRun *run, StoreGroup *group, int s
 
 	if (info)
 		return info;
-	old = MemoryContextSwitchTo(state->run_cxt);
-	info = palloc0(sizeof(InstanceInfo));
-	info->groups = palloc(sizeof(AggEntry *) * state->n_sets);
-	info->passes = palloc(sizeof(bool) * state->n_views);
-	info->args = palloc0(sizeof(Datum) * Max(state->layout.n_calls, 1));
-	info->nulls = palloc0(sizeof(bool) * Max(state->layout.n_calls, 1));
+	info = new_info(state);
 	econtext = agg_show_instance(state, group, group->instance[slot]);
-	MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 	find_groups(state, info);
 	for (int v = 0; v < state->n_views; v++)
 		info->passes[v] = ExecQual(state->views[v].instance, econtext);
@@ -1336,10 +1359,12 @@ start_groups(AggregateState *state)
 	Datum *keys = palloc0(sizeof(Datum) * Max(state->layout.n_keys, 1));
 	bool *nulls = palloc(sizeof(bool) * Max(state->layout.n_keys, 1));
 
-	agg_table_reset(state->groups, state->run_cxt);
+	state->kept_cxt =
+		GenerationContextCreate(state->run_cxt, "customer_segmentation aggregate groups", ALLOCSET_DEFAULT_SIZES);
+	agg_table_reset(state->groups, state->kept_cxt);
 	for (int i = 0; i < state->layout.n_calls; i++)
 		if (state->calls[i].distinct)
-			agg_table_reset(state->calls[i].distinct, state->run_cxt);
+			agg_table_reset(state->calls[i].distinct, state->kept_cxt);
 	/* Groups without keys are there even if no row is: who finishes the groups makes them. */
 	if (state->partial)
 		return;
@@ -1359,6 +1384,7 @@ forget_run(AggregateState *state)
 	state->spare_members = NULL;
 	state->sift = NULL;
 	state->cell_cxt = NULL;
+	state->kept_cxt = NULL;
 	state->runs = NULL;
 	state->reads_cells = state->from_cells || state->distinct;
 	state->answer = NULL;

@@ -109,12 +109,14 @@ static AggEntry *
 add_entry(AggTable *table, uint32 hash, int32 space, const Datum *keys, const bool *nulls)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->cxt);
-	AggEntry *entry = palloc0(MAXALIGN(sizeof(AggEntry)) + table->payload);
+	Size keys_at = MAXALIGN(sizeof(AggEntry)) + MAXALIGN(table->payload);
+	Size nulls_at = keys_at + sizeof(Datum) * table->n_keys;
+	AggEntry *entry = palloc0(nulls_at + sizeof(bool) * table->n_keys);
 
 	entry->hash = hash;
 	entry->space = space;
-	entry->keys = palloc(sizeof(Datum) * Max(table->n_keys, 1));
-	entry->nulls = palloc(sizeof(bool) * Max(table->n_keys, 1));
+	entry->keys = (Datum *) ((char *) entry + keys_at);
+	entry->nulls = (bool *) ((char *) entry + nulls_at);
 	for (int i = 0; i < table->n_keys; i++)
 	{
 		entry->nulls[i] = nulls[i];

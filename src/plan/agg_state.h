@@ -175,6 +175,7 @@ typedef struct AggregateState
 
 	/* a run */
 	MemoryContext run_cxt;
+	MemoryContext kept_cxt; /* of it: pieces of odd sizes that stay to its end */
 	MemoryContext cell_cxt;
 	MemoryContext row_cxt;
 	AmReader *reader;
