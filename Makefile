@@ -62,6 +62,7 @@ OBJS_C = \
 	src/plan/costs.o \
 	src/plan/estimate.o \
 	src/plan/explain.o \
+	src/plan/instances.o \
 	src/plan/keys.o \
 	src/plan/order.o \
 	src/plan/order_paths.o \
@@ -89,6 +90,7 @@ OBJS_C = \
 	src/sqlfn/segment_define.o \
 	src/sqlfn/segment_definition.o \
 	src/sqlfn/segment_due.o \
+	src/sqlfn/segment_instances.o \
 	src/sqlfn/segment_mark.o \
 	src/sqlfn/segment_retention.o \
 	src/sqlfn/segment_run.o \

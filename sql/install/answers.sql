@@ -8,8 +8,7 @@ CREATE FUNCTION customer_segmentation.segment_changes(
 	OUT change text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'customer_segmentation_segment_changes'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
-SET search_path = pg_catalog, pg_temp;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.segment_changes(text, text, regclass)
 IS 'who entered and who left between two instances';

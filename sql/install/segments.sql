@@ -306,16 +306,36 @@ SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION customer_segmentation.stored_instances(regclass)
 IS 'the instances stored in a table with their dimensions and totals, from metadata alone';
 
+-- The arguments are what the planner knows of a query's rows. NULL: anything.
+CREATE FUNCTION customer_segmentation.list_instances(
+	of_relation regclass DEFAULT NULL,
+	of_segment text DEFAULT NULL,
+	of_instance text DEFAULT NULL,
+	OUT relation regclass,
+	OUT segment_instance_id text,
+	OUT instance_created_date timestamp,
+	OUT segment_id text,
+	OUT segment_name text,
+	OUT segment_by text,
+	OUT schedule text,
+	OUT segment_created_date timestamp,
+	OUT num_of_customers numeric,
+	OUT num_of_orders numeric,
+	OUT total_revenue numeric,
+	OUT pinned boolean,
+	OUT backfilled boolean,
+	OUT current_state text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'customer_segmentation_list_instances'
+LANGUAGE C STABLE;
+
+COMMENT ON FUNCTION customer_segmentation.list_instances(regclass, text, text)
+IS 'the stored instances of the tables that the caller may read; behind the view segment_instances';
+
 CREATE VIEW customer_segmentation.segment_instances WITH (security_invoker = true) AS
-SELECT c.oid::regclass AS relation, i.*
-FROM pg_catalog.pg_class c
-	 JOIN pg_catalog.pg_am a ON a.oid OPERATOR(pg_catalog.=) c.relam
-		  AND a.amname OPERATOR(pg_catalog.=) 'customer_segmentation'
-	 CROSS JOIN LATERAL customer_segmentation.stored_instances(c.oid) i
-WHERE c.relkind OPERATOR(pg_catalog.=) 'r'
-  AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-  AND NOT pg_catalog.row_security_active(c.oid)
-  AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace);
+SELECT relation, segment_instance_id, instance_created_date, segment_id, segment_name, segment_by, schedule,
+	   segment_created_date, num_of_customers, num_of_orders, total_revenue, pinned, backfilled, current_state
+FROM customer_segmentation.list_instances();
 
 COMMENT ON VIEW customer_segmentation.segment_instances
 IS 'the stored instances of every table that the caller may read and row security does not bind, from metadata alone';

@@ -63,8 +63,7 @@ COMMENT ON FUNCTION customer_segmentation.members(text[], regclass) IS 'the cust
 CREATE FUNCTION customer_segmentation.identities(customer_segmentation.customer_set)
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'customer_segmentation_identities'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
-SET search_path = pg_catalog, pg_temp;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION customer_segmentation.identities(customer_segmentation.customer_set) IS 'the customers of a set';
 

@@ -20,6 +20,7 @@
 #include "compat/compat.h"
 #include "plan/costs.h"
 #include "plan/estimate.h"
+#include "plan/instances.h"
 #include "plan/stats.h"
 
 bool plan_enable_custom_scan = true;
@@ -370,7 +371,11 @@ set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 
 	if (previous_hook)
 		previous_hook(root, rel, rti, rte);
-	if (rte->rtekind != RTE_RELATION || IS_DUMMY_REL(rel))
+	if (IS_DUMMY_REL(rel))
+		return;
+	if (rte->rtekind == RTE_FUNCTION)
+		plan_narrow_instances(rel, rti, rte);
+	if (rte->rtekind != RTE_RELATION)
 		return;
 	if (rte->inh && plan_enable_statistics)
 		sum_up_children(root, rel);

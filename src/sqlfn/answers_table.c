@@ -310,10 +310,16 @@ static void
 each_member(const AnswerTable *table, uint32 container, const uint64 *bits, bool must_be_known,
 			void (*emit)(void *arg, const text *identity), void *arg)
 {
+	StaticAssertStmt(CSEG_MEMBER_WORDS % 4 == 0, "words are passed by in fours");
 	for (uint32 w = 0; w < CSEG_MEMBER_WORDS; w++)
 	{
 		if ((w & 63) == 0)
 			CHECK_FOR_INTERRUPTS();
+		if ((w & 3) == 0 && (bits[w] | bits[w + 1] | bits[w + 2] | bits[w + 3]) == 0)
+		{
+			w += 3;
+			continue;
+		}
 		for (uint64 rest = bits[w]; rest != 0; rest &= rest - 1)
 		{
 			uint32 low = w * 64 + (uint32) pg_rightmost_one_pos64(rest);

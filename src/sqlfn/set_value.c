@@ -264,18 +264,50 @@ set_add_instance(SetValue *value, const AnswerTable *table, const AnswerInstance
 	changed(value);
 }
 
-static void
-read_place(Relation rel, const AnswerPlace *place, CsegSet *set)
+/* The least container from a number on that any of the places has members in; false: none. Moves the places' cursors.
+ */
+static bool
+next_container(const SetPending *pending, int *at, uint32 *container)
 {
-	uint64 bits[CSEG_MEMBER_WORDS];
+	bool found = false;
+	uint32 least = 0;
 
-	for (int c = 0; c < place->group->n_cells; c++)
+	for (int i = 0; i < pending->n; i++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		memset(bits, 0, sizeof(bits));
-		store_cell_members(rel, place->group->cells[c], place->slots, bits);
-		CSEG_CALL(rel, cseg_set_add_bits(set, place->group->cells[c]->container, bits, &err));
+		const StoreGroup *group = pending->places[i].group;
+
+		while (at[i] < group->n_cells && group->cells[at[i]]->container < *container)
+			at[i]++;
+		if (at[i] == group->n_cells || (found && group->cells[at[i]]->container >= least))
+			continue;
+		least = group->cells[at[i]]->container;
+		found = true;
 	}
+	*container = least;
+	return found;
+}
+
+/* Container by container, so that what the places have of one is put together in the processor's cache. */
+static void
+read_places(Relation rel, const SetPending *pending, CsegSet *set)
+{
+	int *at = palloc0(sizeof(int) * pending->n);
+
+	for (uint32 container = 0; next_container(pending, at, &container); container++)
+	{
+		uint64 bits[CSEG_MEMBER_WORDS] = {0};
+
+		for (int i = 0; i < pending->n; i++)
+		{
+			const StoreGroup *group = pending->places[i].group;
+
+			CHECK_FOR_INTERRUPTS();
+			if (at[i] < group->n_cells && group->cells[at[i]]->container == container)
+				store_cell_members(rel, group->cells[at[i]], pending->places[i].slots, bits);
+		}
+		CSEG_CALL(rel, cseg_set_add_bits(set, container, bits, &err));
+	}
+	pfree(at);
 }
 
 static void
@@ -293,8 +325,7 @@ read_pending(SetValue *value)
 	if (memcmp(&now, &pending->file, sizeof(now)) != 0)
 		former_state(value->relid);
 	gather(pending);
-	for (int i = 0; i < pending->n; i++)
-		read_place(rel, &pending->places[i], value->set);
+	read_places(rel, pending, value->set);
 	table_close(rel, NoLock);
 	pending->n = 0;
 }

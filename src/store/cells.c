@@ -10,12 +10,14 @@
  * A cell that is asked for a few customers is kept as bytes, of which each such lookup decodes a few blocks. After some
  * of them it is decoded as a whole.
  *
- * A cell that is asked who its members are is kept as a bitset for each slot, where that takes much less room. Sets of
- * millions of customers are then found again, though their rows would not fit.
+ * Of a cell that is asked who its members are, bitsets are kept: one for each slot instead of the rows, where that
+ * takes much less room, else those of the slots that were asked for. So what is asked about the newest instances, or
+ * about sets of millions of customers, is found again, though the rows would not fit.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "port/pg_bitutils.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -33,9 +35,13 @@
 #define FEW_CUSTOMERS 8
 #define FEW_RANGE (CSEG_CONTAINER_SIZE / 8)
 
-/* Bitsets are kept instead of rows that take more than so many times their room. */
+/* The bitsets of all slots are kept instead of rows that take more than so many times their room. */
 #define PLANES_GAIN 2
 #define PLANE_BYTES (sizeof(uint64) * CSEG_MEMBER_WORDS)
+/* Else those of the slots that are asked for, if they are so few, and no more of a cell than so many. */
+#define FEW_SLOTS 8
+#define MAX_PLANES 32
+#define ALL_SLOTS PG_UINT64_MAX
 
 typedef enum EntryKind
 {
@@ -64,9 +70,9 @@ struct StoreSharedCell
 	CsegCell *cell;   /* NULL: bytes only */
 	CellBytes *bytes; /* of each part, while there is no cell */
 	int lookups;
-	bool of_few;        /* holds only the customers that were asked for, for sure */
-	uint64 plane_slots; /* of members: slots that have some */
-	uint64 *planes;     /* and their bitsets, one behind the other */
+	bool of_few;     /* holds only the customers that were asked for, for sure */
+	uint64 known;    /* of members: slots whose members are known */
+	uint64 **planes; /* of each slot: their bitset, or NULL if there are none */
 	uint64 hash;
 	int n_parts;
 	CellPart parts[FLEXIBLE_ARRAY_MEMBER];
@@ -162,6 +168,8 @@ new_entry(Relation rel, const StoreCell *cell, EntryKind kind)
 
 	s->entry.cxt = cxt;
 	s->owner = store_owner_new(cxt, cseg_cell_free);
+	if (kind == OF_MEMBERS)
+		s->planes = palloc0(sizeof(uint64 *) * CSEG_SLOTS);
 	MemoryContextSwitchTo(old);
 	return s;
 }
@@ -238,98 +246,152 @@ keep_bytes(Relation rel, const StoreCell *cell)
 
 /* ---- members --------------------------------------------------------------------------------------------------- */
 
-/* The bitsets of a cell as an entry, or NULL where its rows take little more room. */
-static StoreSharedCell *
-new_members(Relation rel, const StoreCell *cell, CsegCell *rows)
+static bool
+has_room(Size bytes)
 {
-	Size most = cseg_cell_bytes(rows) / PLANES_GAIN;
-	StoreSharedCell *s;
-	uint64 *all;
-	uint64 slots = 0;
-	int n = 0;
-
-	if (most < PLANE_BYTES)
-		return NULL;
-	all = palloc(PLANE_BYTES * CSEG_SLOTS);
-	CSEG_CALL(rel, cseg_cell_planes(rows, all, &err));
-	for (int slot = 0; slot < CSEG_SLOTS; slot++)
-	{
-		if (cseg_bits_count(all + (Size) slot * CSEG_MEMBER_WORDS) == 0)
-			continue;
-		slots |= UINT64CONST(1) << slot;
-		if (n < slot)
-			memcpy(all + (Size) n * CSEG_MEMBER_WORDS, all + (Size) slot * CSEG_MEMBER_WORDS, PLANE_BYTES);
-		n++;
-	}
-	if (PLANE_BYTES * n > most)
-	{
-		pfree(all);
-		return NULL;
-	}
-	s = new_entry(rel, cell, OF_MEMBERS);
-	s->plane_slots = slots;
-	s->planes = MemoryContextAlloc(s->entry.cxt, Max(PLANE_BYTES * n, 1));
-	memcpy(s->planes, all, PLANE_BYTES * n);
-	pfree(all);
-	return s;
-}
-
-/* With a pin. */
-static StoreSharedCell *
-share_members(Relation rel, const StoreCell *cell)
-{
-	StoreSharedCell *s = find(rel, cell, OF_MEMBERS);
-	StoreSharedCell *members;
-
-	if (s == NULL)
-	{
-		s = find(rel, cell, OF_ROWS);
-		if (s && s->cell == NULL)
-			s = NULL;
-	}
-	if (s)
-	{
-		cache_pin(&s->entry);
-		return s;
-	}
-	s = new_entry(rel, cell, OF_ROWS);
-	set_cell(s, store_read_cell(rel, cell, false));
-	members = new_members(rel, cell, s->cell);
-	if (members)
-	{
-		MemoryContextDelete(s->entry.cxt);
-		s = members;
-	}
-	keep(s);
-	return s;
+	return cache_used() + bytes <= cache_budget();
 }
 
 static void
-add_planes(const StoreSharedCell *s, uint64 slots, uint64 *bits)
+touch(StoreSharedCell *s)
 {
-	const uint64 *plane = s->planes;
-
-	for (uint64 rest = s->plane_slots; rest != 0; rest &= rest - 1, plane += CSEG_MEMBER_WORDS)
-		if (slots & rest & (~rest + 1))
-			cseg_bits_or(bits, plane);
+	cache_pin(&s->entry);
+	cache_unpin(&s->entry);
 }
 
+/* The slots whose bitsets are worth keeping, when some are asked for that are not kept: all, these, or none. */
+static uint64
+worth_keeping(Relation rel, CsegCell *rows, uint64 slots)
+{
+	uint64 present;
+	Size all;
+
+	CSEG_CALL(rel, cseg_cell_slots(rows, &present, &err));
+	all = PLANE_BYTES * pg_popcount64(present);
+	if (all <= cseg_cell_bytes(rows) / PLANES_GAIN && has_room(all))
+		return ALL_SLOTS;
+	return pg_popcount64(slots) <= FEW_SLOTS && cache_budget() > 0 ? slots : 0;
+}
+
+static void
+know(StoreSharedCell *members, int slot, const uint64 *plane)
+{
+	if (cseg_bits_count(plane) > 0)
+	{
+		members->planes[slot] = MemoryContextAlloc(members->entry.cxt, PLANE_BYTES);
+		memcpy(members->planes[slot], plane, PLANE_BYTES);
+	}
+	members->known |= UINT64CONST(1) << slot;
+}
+
+static void
+know_all(Relation rel, StoreSharedCell *members, CsegCell *rows)
+{
+	uint64 *planes = palloc(PLANE_BYTES * CSEG_SLOTS);
+
+	CSEG_CALL(rel, cseg_cell_planes(rows, planes, &err));
+	for (uint64 rest = ~members->known; rest != 0; rest &= rest - 1)
+	{
+		int slot = pg_rightmost_one_pos64(rest);
+
+		know(members, slot, planes + (Size) slot * CSEG_MEMBER_WORDS);
+	}
+	pfree(planes);
+}
+
+static void
+know_few(Relation rel, StoreSharedCell *members, CsegCell *rows, uint64 slots)
+{
+	for (uint64 rest = slots & ~members->known; rest != 0; rest &= rest - 1)
+	{
+		uint64 plane[CSEG_MEMBER_WORDS] = {0};
+
+		CSEG_CALL(rel, cseg_cell_members(rows, rest & (~rest + 1), plane, &err));
+		know(members, pg_rightmost_one_pos64(rest), plane);
+	}
+}
+
+/* Keeps the bitsets of these slots too. What may raise comes before anything has a pin. */
+static void
+learn(Relation rel, const StoreCell *cell, CsegCell *rows, uint64 slots)
+{
+	StoreSharedCell *members = find(rel, cell, OF_MEMBERS);
+	bool is_new;
+
+	if (members && slots != ALL_SLOTS && pg_popcount64(members->known | slots) > MAX_PLANES)
+	{
+		cache_forget(&members->entry);
+		members = NULL;
+	}
+	is_new = members == NULL;
+	if (is_new)
+		members = new_entry(rel, cell, OF_MEMBERS);
+	if (slots == ALL_SLOTS)
+		know_all(rel, members, rows);
+	else
+		know_few(rel, members, rows, slots);
+	if (is_new)
+		keep(members);
+	else
+	{
+		cache_pin(&members->entry);
+		cache_resize(&members->entry, 0);
+	}
+	cache_unpin(&members->entry);
+}
+
+static void
+add_known(const StoreSharedCell *members, uint64 slots, uint64 *bits)
+{
+	for (uint64 rest = slots; rest != 0; rest &= rest - 1)
+	{
+		const uint64 *plane = members->planes[pg_rightmost_one_pos64(rest)];
+
+		if (plane)
+			cseg_bits_or(bits, plane);
+	}
+}
+
+/* Nothing looks at invalidations once the rows are there, so what is found then needs no pin. */
 void
 store_cell_members(Relation rel, const StoreCell *cell, uint64 slots, uint64 *bits)
 {
-	StoreSharedCell *s;
-	CsegCode code = CSEG_OK;
-	CsegError err;
+	StoreSharedCell *members;
+	StoreSharedCell *rows;
+	uint64 kept;
+	bool fresh;
 
 	start();
-	s = share_members(rel, cell);
-	if (s->kind == OF_MEMBERS)
-		add_planes(s, slots, bits);
+	members = find(rel, cell, OF_MEMBERS);
+	if (members && (slots & ~members->known) == 0)
+	{
+		touch(members);
+		add_known(members, slots, bits);
+		return;
+	}
+	rows = find(rel, cell, OF_ROWS);
+	fresh = rows == NULL || rows->cell == NULL;
+	if (fresh)
+	{
+		rows = new_entry(rel, cell, OF_ROWS);
+		set_cell(rows, store_read_cell(rel, cell, false));
+	}
 	else
-		code = cseg_cell_members(s->cell, slots, bits, &err);
-	cache_unpin(&s->entry);
-	if (code != CSEG_OK)
-		store_core_error(&err, rel);
+		touch(rows);
+	CSEG_CALL(rel, cseg_cell_members(rows->cell, slots, bits, &err));
+	kept = worth_keeping(rel, rows->cell, slots);
+	if (kept != 0)
+		learn(rel, cell, rows->cell, kept);
+	if (!fresh)
+		return;
+	/* Whoever asks for members of a table that is larger than the cache wants these to stay, not the rows. */
+	if (kept == ALL_SLOTS || (kept != 0 && !has_room(cseg_cell_bytes(rows->cell))))
+	{
+		MemoryContextDelete(rows->entry.cxt);
+		return;
+	}
+	keep(rows);
+	cache_unpin(&rows->entry);
 }
 
 /* ---- taking and giving back ------------------------------------------------------------------------------------ */

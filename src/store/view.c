@@ -352,9 +352,20 @@ store_find_cell(const StoreView *view, uint32 cell_no)
 StoreCell *
 store_group_cell(const StoreGroup *group, uint32 container)
 {
-	for (int i = 0; i < group->n_cells; i++)
-		if (group->cells[i]->container == container)
-			return group->cells[i];
+	int lo = 0;
+	int hi = group->n_cells - 1;
+
+	while (lo <= hi)
+	{
+		int mid = (lo + hi) / 2;
+
+		if (group->cells[mid]->container == container)
+			return group->cells[mid];
+		if (group->cells[mid]->container < container)
+			lo = mid + 1;
+		else
+			hi = mid - 1;
+	}
 	return NULL;
 }
 
@@ -459,6 +470,24 @@ build_instances(ViewBuilder *b)
 	}
 }
 
+/* In the order of containers. Cells come by number, which is nearly the same. */
+static void
+add_to_group(StoreGroup *group, StoreCell *cell)
+{
+	int at = group->n_cells;
+
+	if (group->n_cells == group->cap_cells)
+	{
+		group->cap_cells = group->cap_cells ? group->cap_cells * 2 : 4;
+		group->cells = group->cells ? repalloc(group->cells, sizeof(StoreCell *) * group->cap_cells)
+									: palloc(sizeof(StoreCell *) * group->cap_cells);
+	}
+	for (; at > 0 && group->cells[at - 1]->container > cell->container; at--)
+		group->cells[at] = group->cells[at - 1];
+	group->cells[at] = cell;
+	group->n_cells++;
+}
+
 static StoreCell *
 new_cell(ViewBuilder *b, StoreRecord *rec)
 {
@@ -470,13 +499,7 @@ new_cell(ViewBuilder *b, StoreRecord *rec)
 	cell->cell_no = rec->a;
 	cell->container = rec->b;
 	cell->group = group;
-	if (group->n_cells == group->cap_cells)
-	{
-		group->cap_cells = group->cap_cells ? group->cap_cells * 2 : 4;
-		group->cells = group->cells ? repalloc(group->cells, sizeof(StoreCell *) * group->cap_cells)
-									: palloc(sizeof(StoreCell *) * group->cap_cells);
-	}
-	group->cells[group->n_cells++] = cell;
+	add_to_group(group, cell);
 	cell->at = b->view->n_cells;
 	b->view->cells[b->view->n_cells++] = cell;
 	return cell;
