@@ -26,6 +26,11 @@ RETURNS bytea
 AS 'MODULE_PATHNAME', 'customer_segmentation_set_send'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
+CREATE FUNCTION customer_segmentation.customer_set_typanalyze(internal)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'customer_segmentation_set_typanalyze'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
 -- Out of line it is stored as it is: what the bitmap's own forms leave is hardly compressible, and would have to be
 -- decompressed for every use.
 CREATE TYPE customer_segmentation.customer_set (
@@ -33,6 +38,7 @@ CREATE TYPE customer_segmentation.customer_set (
 	OUTPUT = customer_segmentation.customer_set_out,
 	RECEIVE = customer_segmentation.customer_set_recv,
 	SEND = customer_segmentation.customer_set_send,
+	ANALYZE = customer_segmentation.customer_set_typanalyze,
 	INTERNALLENGTH = VARIABLE,
 	ALIGNMENT = int4,
 	STORAGE = external

@@ -10,6 +10,7 @@
 #include "sqlfn/segment.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -34,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
@@ -277,6 +279,15 @@ find_coercion(int column, Oid type, Coercion *coercion)
 		   (coercion->path == COERCION_PATH_COERCEVIAIO && column == 0);
 }
 
+static bool
+is_customer_set(Oid type)
+{
+	Oid schema = get_namespace_oid("customer_segmentation", true);
+	Oid set = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("customer_set"), ObjectIdGetDatum(schema));
+
+	return OidIsValid(set) && getBaseType(type) == set;
+}
+
 static void
 check_column(int column, Oid type)
 {
@@ -284,6 +295,11 @@ check_column(int column, Oid type)
 
 	if (column >= MEMBER_COLUMNS)
 		refuse(psprintf("It has more than %d columns.", MEMBER_COLUMNS));
+	/* It has a text form, like every type, but nobody's identity is a list of them. */
+	if (is_customer_set(type))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid definition of a segment"),
+						errdetail("Its column %d, the %s, is a set of customers.", column + 1, member_columns[column]),
+						errhint("Give a row for each: SELECT customer_segmentation.identities(...).")));
 	if (!find_coercion(column, type, &coercion))
 		refuse(psprintf("Its column %d, the %s, is of type %s, which is not converted to %s.", column + 1,
 						member_columns[column], format_type_be(type), format_type_be(member_types[column])));

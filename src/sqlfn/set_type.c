@@ -11,6 +11,7 @@
 #include "sqlfn/set.h"
 
 #include "catalog/pg_type.h"
+#include "commands/vacuum.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
@@ -29,6 +30,7 @@ PG_FUNCTION_INFO_V1(customer_segmentation_set_in);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_out);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_recv);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_send);
+PG_FUNCTION_INFO_V1(customer_segmentation_set_typanalyze);
 
 /* ---- the text form ---------------------------------------------------------------------------------------------- */
 
@@ -72,7 +74,7 @@ compare_names(const void *a, const void *b)
 static Datum
 settle(SetHeader *names)
 {
-	if (get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP || !sqlfn_is_ours(names->relid))
+	if (!sqlfn_is_ours(names->relid) || get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP)
 		return PointerGetDatum(names);
 	return set_give(set_take(PointerGetDatum(names)));
 }
@@ -393,4 +395,43 @@ customer_segmentation_set_recv(PG_FUNCTION_ARGS)
 		names[i] = PointerGetDatum(cstring_to_text_with_len(name, len));
 	}
 	return set_of_names(relid, names, (int) n);
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------- */
+
+static void
+compute_statistics(VacAttrStatsP stats, AnalyzeAttrFetchFunc fetch, int n, double total)
+{
+	int nulls = 0;
+	double bytes = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool isnull;
+		Datum value = fetch(stats, i, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull)
+			nulls++;
+		else
+			bytes += VARSIZE_ANY(DatumGetPointer(value));
+	}
+	stats->stats_valid = n > 0;
+	stats->stanullfrac = n > 0 ? (float4) ((double) nulls / n) : 0;
+	stats->stawidth = nulls < n ? (int32) (bytes / (n - nulls)) : 0;
+	stats->stadistinct = 0; /* not known */
+}
+
+/*
+ * How many are NULL, and how wide the others are. What ANALYZE does otherwise compares them, which is refused for sets
+ * of two tables or of two states of one; and sets kept as common values would be compared while a query is planned.
+ */
+Datum
+customer_segmentation_set_typanalyze(PG_FUNCTION_ARGS)
+{
+	VacAttrStatsP stats = (VacAttrStatsP) PG_GETARG_POINTER(0);
+
+	stats->compute_stats = compute_statistics;
+	stats->minrows = 300 * default_statistics_target;
+	PG_RETURN_BOOL(true);
 }

@@ -152,18 +152,22 @@ set_check_generation(const SetValue *value, uint32 present)
 		former_state(value->relid);
 }
 
+static void
+no_customers(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("customer set is of table %s", name_of(relid)),
+			 get_rel_name(relid) ? errdetail("The table does not use access method \"customer_segmentation\".") : 0,
+			 errhint("Make a set of a table that has the customers with customer_segmentation.members().")));
+}
+
 void
 set_open_table(AnswerTable *table, Oid relid)
 {
-	bool there = get_rel_name(relid) != NULL;
-
-	if (there)
+	if (get_rel_name(relid) != NULL)
 		sqlfn_require_readable(relid, ANSWERS_COLUMN(COL_IDENTITY));
 	if (!sqlfn_is_ours(relid))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("customer set is of table %s", name_of(relid)),
-						there ? errdetail("The table does not use access method \"customer_segmentation\".") : 0,
-						errhint("Make a set of a table that has the customers with customer_segmentation.members().")));
+		no_customers(relid);
 	answers_open(table, relid, ANSWERS_COLUMN(COL_IDENTITY));
 }
 
@@ -319,9 +323,11 @@ read_pending(SetValue *value)
 
 	if (!is_unread(value))
 		return;
-	rel = table_open(value->relid, AccessShareLock);
+	/* A function of the same expression has dropped it, or truncated it, say. */
+	rel = try_table_open(value->relid, AccessShareLock);
+	if (rel == NULL)
+		no_customers(value->relid);
 	now = compat_locator(rel);
-	/* A function of the same expression has truncated it, say. */
 	if (memcmp(&now, &pending->file, sizeof(now)) != 0)
 		former_state(value->relid);
 	gather(pending);
