@@ -159,7 +159,14 @@ prelude() { # table, mode
 	echo '\o'
 }
 
-# One side of a query: a warm-up whose answer is kept, then as often as time allows; prints the median.
+# How long the server itself took for the last statements of a session, one a line.
+server_times() { # file with the backend's process id, how many
+	grep -F "[$(cat "$1")]" "$CS_DATA/server.log" | sed -n 's/.*LOG:  duration: \([0-9.]*\) ms$/\1/p' | tail -n "$2"
+}
+
+# One side of a query: a warm-up whose answer is kept, then as often as time allows; prints the median of the server's
+# own times, and that of the client's. They differ by what it takes to wake a process, up to a twentieth of a millisecond
+# where nothing else keeps the processors awake: much for the shortest answers, and the same for every table.
 one_side() { # side, table, name, mode
 	local text answer=$bench_tmp/out/$1.$3.$4 again
 	text=$(cat "$parts/queries/$3.sql")
@@ -173,7 +180,7 @@ one_side() { # side, table, name, mode
 		fi
 		echo "SELECT took < 0.05 AS quick, took < 0.5 AS middling, took < 3 AS slow, took < 8 AS slower FROM
 			(SELECT extract(epoch FROM clock_timestamp() - :'started') AS took) AS t \\gset"
-		printf '%s\n' '\timing on'
+		printf '%s\n' "SELECT pg_backend_pid() \\g $bench_tmp/out/pid" 'SET log_duration = on;' '\timing on'
 		again="COPY ($text) TO '/dev/null';"
 		if [ "$repeat" = 1 ]; then
 			echo "$again"
@@ -190,16 +197,23 @@ one_side() { # side, table, name, mode
 		return
 	}
 	[ "$4" = unchecked ] || LC_ALL=C sort -o "$answer" "$answer"
-	sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' "$bench_tmp/out/times" | median
+	sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' "$bench_tmp/out/times" >"$bench_tmp/out/client"
+	echo "$(server_times "$bench_tmp/out/pid" "$(wc -l <"$bench_tmp/out/client")" | median)" "$(median <"$bench_tmp/out/client")"
 }
 
 query() { # what, name, goal, mode (rows: no answers from metadata; unchecked: no answer is kept), name for ours
-	local i name times=() answers=() count
+	local i name times=() clients=() answers=() count
 	progress "${1%, ms}"
 	for i in "${!sides[@]}"; do
 		name=$2
 		[ "${sides[i]}" != ours ] || name=${5:-$2}
 		times[i]=$(one_side "${sides[i]}" "${tables[i]}" "$name" "${4-}")
+		clients[i]=${times[i]}
+		case ${times[i]} in *failed*) ;; *)
+			times[i]=${times[i]% *}
+			clients[i]=${clients[i]#* }
+			;;
+		esac
 		answers[i]=$bench_tmp/out/${sides[i]}.$name.${4-}
 	done
 	case "${times[*]}" in *failed*) ;; *)
@@ -216,6 +230,8 @@ query() { # what, name, goal, mode (rows: no answers from metadata; unchecked: n
 	esac
 	if [ "${#sides[@]}" = 2 ]; then
 		row "$1" "${times[0]}" "${times[1]}" "$3"
+		! awk -v t="${times[1]}" 'BEGIN { exit !(t + 0 > 0 && t < 1) }' ||
+			row "  by the client's clock" "${clients[0]}" "${clients[1]}" ""
 	else
 		row "$1" "" "${times[0]}" ""
 	fi

@@ -1,1 +1,1 @@
-SELECT customer_segmentation.cardinality(customer_segmentation.members((:'listed_ids'::text[])[1 : :n]))
+SELECT customer_segmentation.cardinality(customer_segmentation.members(:'ids'::text[]))
