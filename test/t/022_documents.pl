@@ -1,0 +1,46 @@
+# The examples of the documents return what is printed there: on the data of test/demo, made here as the demo makes it.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Test::More;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use CustomerSegments;
+
+my $tree = "$FindBin::RealBin/../..";
+my $node = new_cluster('documents', conf => "fsync = off\nautovacuum = off\ntimezone = UTC\n");
+$node->safe_psql('postgres', 'CREATE DATABASE demo');
+
+sub script {
+    my ($file, @options) = @_;
+    $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', @options, '-d', $node->connstr('demo'), '-f', "$tree/test/demo.d/$file" ], $file);
+}
+$node->safe_psql('demo', 'CREATE EXTENSION customer_segmentation');
+script('orders.sql');
+script('customers.sql', '-v', 'type=bigint');
+is($node->safe_psql('demo', 'SELECT count(*), sum(amount) FROM orders'), '13114|681096.50', 'the orders are those of the documents');
+
+# Created in the evening of the first day, as of the last one backfilled.
+my ($first, $last) = split /\|/, $node->safe_psql('demo', 'SELECT min(ordered_at)::date, max(ordered_at)::date FROM orders');
+script('segments.sql', '-c', "SET customer_segmentation.as_of = '$first 23:55'");
+$node->safe_psql('demo', "SET customer_segmentation.as_of = '$last 23:55';
+	SELECT count(*) FROM customer_segmentation.segments AS s, customer_segmentation.backfill_segment(s.segment_id, '$first', '$last')");
+$node->safe_psql('demo', 'VACUUM ANALYZE customer_segmentation_table');
+
+# What changes the demo's instances has a copy of its own.
+$node->safe_psql('postgres', 'CREATE DATABASE changed TEMPLATE demo');
+local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
+for ([ demo => qw(README.md sql/answers.md sql/analysis.md) ], [ changed => qw(sql/sets.md sql/care.md) ]) {
+    my ($database, @files) = @$_;
+    $ENV{PGDATABASE} = $database;
+    for my $file (@files) {
+        my $shown = `'$^X' '$tree/sql/analysis/refresh' --check '$tree/$file' 2>&1`;
+        my $status = $?;
+        is($status, 0, "$file returns what it shows");
+        $status == 0 ? note $shown : diag $shown;
+    }
+}
+
+done_testing;
