@@ -299,3 +299,8 @@ DROP SEQUENCE calls;
 
 DROP TABLE t, t_twin, outer_rows;
 DROP FUNCTION run_plan_of(text), sub_selects(), ordered(), add_instance(int), tell(text);
+
+-- A BI tool shows what its columns are, as those of the table.
+SELECT count(*) FILTER (WHERE col_description(v.attrelid, v.attnum) = col_description(t.attrelid, t.attnum)) AS described, count(*)
+FROM pg_attribute AS t LEFT JOIN pg_attribute AS v ON v.attrelid = 'customer_segmentation_latest'::regclass AND v.attname = t.attname
+WHERE t.attrelid = 'customer_segmentation_table'::regclass AND t.attnum > 0;

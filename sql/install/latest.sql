@@ -20,3 +20,14 @@ WHERE t.segment_instance_id OPERATOR(pg_catalog.=) ANY ((
 
 COMMENT ON VIEW @extschema@.customer_segmentation_latest
 IS 'the rows of each segment''s newest instance, so that totals are not inflated by history';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.customer_identity IS 'e-mail address or customer id, as segment_by says';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.instance_created_date IS 'when the instance (run, snapshot) was generated';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.schedule IS 'how often the segment runs: once_a_day, once_a_week, ...';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.segment_by IS 'customer_id or email';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.segment_created_date IS 'when the segment was created';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.segment_id IS 'the segment: 24 hexadecimal digits';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.segment_instance_id IS 'the instance: segment_id and date';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.segment_name IS 'the segment''s name when it ran';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.num_of_customers IS 'this row''s share of the measure: 1';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.num_of_orders IS 'orders of this customer in the relevant time window';
+COMMENT ON COLUMN @extschema@.customer_segmentation_latest.total_revenue IS 'revenue of this customer in that window';

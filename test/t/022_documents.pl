@@ -29,6 +29,15 @@ $node->safe_psql('demo', "SET customer_segmentation.as_of = '$last 23:55';
 	SELECT count(*) FROM customer_segmentation.segments AS s, customer_segmentation.backfill_segment(s.segment_id, '$first', '$last')");
 $node->safe_psql('demo', 'VACUUM ANALYZE customer_segmentation_table');
 
+# All that a user calls is in the reference. What views are made of is not meant to be called.
+my $reference = join '', map { slurp_file($_) } glob "'$tree/sql/*.md'";
+my @names = split /\n/, $node->safe_psql('demo', q{
+	SELECT proname FROM pg_proc WHERE pronamespace = 'customer_segmentation'::regnamespace AND obj_description(oid, 'pg_proc') IS NOT NULL
+	   AND proname <> 'newest_instances' AND proname NOT LIKE 'list\_%'
+	UNION SELECT relname FROM pg_class WHERE relnamespace = 'customer_segmentation'::regnamespace AND relkind = 'v' ORDER BY 1});
+cmp_ok(scalar @names, '>', 40, 'functions and views are described in the catalogue');
+is(join(' ', grep { $reference !~ /`\Q$_\E\b|^\Q$_\E\(|^#+ \Q$_\E\b|customer_segmentation\.\Q$_\E\b/m } @names), '', '... and in the reference');
+
 # What changes the demo's instances has a copy of its own.
 $node->safe_psql('postgres', 'CREATE DATABASE changed TEMPLATE demo');
 local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
