@@ -42,16 +42,18 @@ inline __attribute__((always_inline)) uint32_t count_runs(const uint64_t *a, uin
 	});
 }
 
-inline __attribute__((always_inline)) size_t list_bits(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
+// Some at a time, whether they are there or not: how many there are is hard to guess for a processor.
+template <unsigned AtATime>
+inline __attribute__((always_inline)) size_t list_words(const uint64_t *a, uint16_t base, bool skip, uint16_t *to) {
+	static_assert(AtATime <= kListSlack);
 	size_t n = 0;
 	for (size_t w = 0; w < kWords; w++) {
 		uint64_t rest = a[w];
-		if (few && rest == 0)
+		if (skip && rest == 0)
 			continue;
 		const auto here = static_cast<unsigned>(__builtin_popcountll(rest));
-		// Four at a time, whether they are there or not: how many there are is hard to guess for a processor.
-		for (unsigned i = 0; i == 0 || i < here; i += 4)
-			for (unsigned k = i; k < i + 4; k++, rest &= rest - 1)
+		for (unsigned i = 0; i == 0 || i < here; i += AtATime)
+			for (unsigned k = i; k < i + AtATime; k++, rest &= rest - 1)
 				to[n + k] = static_cast<uint16_t>(base + w * 64 +
 												  static_cast<unsigned>(__builtin_ctzll(rest | UINT64_C(1) << 63)));
 		n += here;
@@ -59,9 +61,22 @@ inline __attribute__((always_inline)) size_t list_bits(const uint64_t *a, uint16
 	return n;
 }
 
+inline __attribute__((always_inline)) size_t list_bits(const uint64_t *a, uint16_t base, Density density,
+													   uint16_t *to) {
+	switch (density) {
+	case Density::few:
+		return list_words<1>(a, base, true, to);
+	case Density::some:
+		return list_words<2>(a, base, false, to);
+	case Density::many:
+		return list_words<4>(a, base, false, to);
+	}
+	throw std::logic_error("unknown density");
+}
+
 #ifdef CSEG_POPCNT
-CSEG_POPCNT size_t list_bits_fast(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
-	return list_bits(a, base, few, to);
+CSEG_POPCNT size_t list_bits_fast(const uint64_t *a, uint16_t base, Density density, uint16_t *to) {
+	return list_bits(a, base, density, to);
 }
 
 CSEG_POPCNT uint32_t count_bits_fast(const uint64_t *a) {
@@ -124,12 +139,12 @@ uint32_t bits_runs(const uint64_t *a, uint64_t carry) {
 	return count_runs(a, carry);
 }
 
-size_t bits_list(const uint64_t *a, uint16_t base, bool few, uint16_t *to) {
+size_t bits_list(const uint64_t *a, uint16_t base, Density density, uint16_t *to) {
 #ifdef CSEG_POPCNT
 	if (has_popcnt())
-		return list_bits_fast(a, base, few, to);
+		return list_bits_fast(a, base, density, to);
 #endif
-	return list_bits(a, base, few, to);
+	return list_bits(a, base, density, to);
 }
 
 void bits_apply(uint64_t *a, CsegSetOp op, const uint64_t *b) {

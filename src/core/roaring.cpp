@@ -132,9 +132,11 @@ template <class F> void each_run(const Halves &map, F f) {
 
 void write_array(Output &out, const Container &c, const Halves &map) {
 	std::array<uint16_t, kArrayMax + kListSlack> values;
-	const bool few = c.count < kBitmapWords / 8;
-	const size_t n = bits_list(map[0], 0, few, values.data());
-	bits_list(map[1], kValues / 2, few, values.data() + n);
+	const Density density = c.count < kBitmapWords / 8       ? Density::few
+							: c.count < kBitmapWords * 3 / 2 ? Density::some
+															 : Density::many;
+	const size_t n = bits_list(map[0], 0, density, values.data());
+	bits_list(map[1], kValues / 2, density, values.data() + n);
 	for (size_t i = 0; i < c.count; i++)
 		boost::endian::native_to_little_inplace(values[i]);
 	out.bytes(values.data(), sizeof values[0] * c.count);

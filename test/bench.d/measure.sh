@@ -253,8 +253,8 @@ planning() { # table, how often in one session: the median of all but the first,
 # own time: stored ones that lie in shared buffers, in three shapes.
 set_rows() {
 	local shape what took
-	measured "sets of five million" run_sql -f "$parts/sets.sql" >"$bench_tmp/out/sets" || return 0
-	while IFS='|' read -r shape what took; do
+	measured "sets of five million" run_sql -F $'\t' -f "$parts/sets.sql" >"$bench_tmp/out/sets" || return 0
+	while IFS=$'\t' read -r shape what took; do
 		row "$shape: $what, ms" "" "$took" ""
 	done <"$bench_tmp/out/sets"
 }
