@@ -231,14 +231,35 @@ changed_by_us(Target *t, Relation rel, CommandId cid, CommandId *cmax)
 	return touched;
 }
 
-/* A row that left its address may have gone to another one: an UPDATE of the other dimensions does that. */
+/* The customer's number as of now: a rewrite that the statement does not see has numbered customers anew. */
 static bool
-find_moved(Target *t, Relation rel, AmAddress *to)
+newest_ordinal(const Target *t, Relation rel, uint32 *ordinal)
+{
+	const text *identity;
+	bool found;
+
+	*ordinal = t->ordinal;
+	if (t->seen->view->generation == t->newest->view->generation)
+		return true;
+	identity = am_reader_identity(rel, t->seen, t->ordinal);
+	CSEG_CALL(rel, cseg_dict_find(t->newest->dict->dict, (const uint8 *) VARDATA_ANY(identity),
+								  VARSIZE_ANY_EXHDR(identity), &found, ordinal, &err));
+	return found;
+}
+
+/*
+ * A row that left its address may have gone to another one: an UPDATE of the other dimensions does that, and a rewrite
+ * of the table.
+ */
+static bool
+find_moved(const Target *t, Relation rel, AmAddress *to)
 {
 	const text *id = t->seen_inst->dims.segment_instance_id;
-	uint32 container = t->ordinal >> CSEG_CONTAINER_BITS;
 	StoreView *view = t->newest->view;
+	uint32 ordinal;
 
+	if (!newest_ordinal(t, rel, &ordinal))
+		return false;
 	for (int i = 0; i < view->n_instances; i++)
 	{
 		StoreInstance *inst = view->instances[i];
@@ -247,10 +268,10 @@ find_moved(Target *t, Relation rel, AmAddress *to)
 
 		if (!store_text_equal(inst->dims.segment_instance_id, id))
 			continue;
-		cell = store_group_cell(inst->group, container);
+		cell = store_group_cell(inst->group, ordinal >> CSEG_CONTAINER_BITS);
 		if (cell == NULL)
 			continue;
-		addr = (AmAddress){cell->cell_no, inst->slot, (uint16) (t->ordinal & (CSEG_CONTAINER_SIZE - 1))};
+		addr = (AmAddress){cell->cell_no, inst->slot, (uint16) (ordinal & (CSEG_CONTAINER_SIZE - 1))};
 		if (!am_reader_row(rel, t->newest, &addr, NULL, NULL, NULL))
 			continue;
 		*to = addr;
