@@ -135,6 +135,17 @@ BEGIN;
 SELECT rows_removed > 0 AS erased FROM customer_segmentation.erase_customer('user21@example.com', 'care');
 ROLLBACK;
 SELECT count(*) > 0 AS still_there FROM care WHERE customer_identity = 'user21@example.com';
+-- A customer who came back in it has one number, the old one: found, unique, and gone when erased.
+INSERT INTO care_one (customer_identity, segment_id, segment_instance_id, instance_created_date) VALUES ('back', 's', 's1', '2025-01-01');
+BEGIN;
+SELECT * FROM customer_segmentation.erase_customer('back', 'care_one');
+INSERT INTO care_one (customer_identity, segment_id, segment_instance_id, instance_created_date) VALUES ('back', 's', 's1', '2025-01-01');
+ROLLBACK;
+SELECT customer_identity, segment_instance_id FROM care_one WHERE customer_identity = 'back';
+INSERT INTO care_one (customer_identity, segment_id, segment_instance_id, instance_created_date) VALUES ('back', 's', 's1', '2025-01-01');
+SELECT customers, rows FROM customer_segmentation.storage_info('care_one');
+SELECT * FROM customer_segmentation.erase_customer('back', 'care_one');
+SELECT customers, rows FROM customer_segmentation.storage_info('care_one');
 -- Triggers see the deletion.
 CREATE FUNCTION care_seen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'deleted %', OLD.segment_instance_id; RETURN NULL; END $$;
 CREATE TRIGGER seen AFTER DELETE ON care FOR EACH ROW WHEN (OLD.segment_instance_id = 'seg1_30') EXECUTE FUNCTION care_seen();

@@ -3,8 +3,12 @@
  *    The backend's copies of dictionaries, and the growth of a dictionary on disk.
  *
  * A dictionary grows outside of transactions: new records are inserted frozen under the short lock, so they are
- * visible to all at once and survive an abort. Entries that no cell refers to are harmless. Cached copies are keyed by
- * relation, file and generation, and each loaded record by its ordinal and checksum; "unknown" is never cached.
+ * visible to all at once and survive an abort. Entries that no cell refers to are harmless. Not so after an erasure
+ * that is still to be committed: should it be taken back, whoever has come again since would have two numbers. Nobody
+ * else writes until then, so what the dictionary grows by belongs to that transaction too.
+ *
+ * Cached copies are keyed by relation, file and generation, and each loaded record by its ordinal and checksum;
+ * "unknown" is never cached.
  */
 #include "postgres.h"
 
@@ -211,12 +215,13 @@ typedef struct DictRecords
 	int cap;
 	uint32 next; /* one past the greatest ordinal of the generation, of a record in any state */
 	bool has_root;
+	bool replaces; /* this transaction has deleted some of the generation's */
 	uint32 generation;
 } DictRecords;
 
 /* Ordinals of records in any state count as taken: an ordinal never changes its owner while anybody may look at it. */
 static void
-keep_generation(DictRecords *d, const bool *visible)
+keep_generation(DictRecords *d, const bool *visible, const bool *deleted)
 {
 	int n = 0;
 
@@ -227,10 +232,18 @@ keep_generation(DictRecords *d, const bool *visible)
 		if (rec->group_no != d->generation)
 			continue;
 		d->next = Max(d->next, rec->a + rec->b);
+		d->replaces |= deleted[i];
 		if (visible[i] && rec->b > 0)
 			d->recs[n++] = rec;
 	}
 	d->n = n;
+}
+
+static bool
+deleted_by_us(HeapTuple tuple)
+{
+	return (tuple->t_data->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) == 0 &&
+		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(tuple->t_data));
 }
 
 /* All dictionary records as of now: the caller holds the lock of writers, so that nobody else is replacing them. */
@@ -240,6 +253,7 @@ read_dict_records(Relation rel, DictRecords *out)
 	RecordScan scan;
 	HeapTuple tuple;
 	bool *visible = NULL;
+	bool *deleted = NULL;
 
 	memset(out, 0, sizeof(*out));
 	record_scan_begin(&scan, rel, SnapshotAny);
@@ -261,8 +275,10 @@ read_dict_records(Relation rel, DictRecords *out)
 			out->recs = out->recs ? repalloc_huge(out->recs, sizeof(StoreRecord *) * out->cap)
 								  : palloc(sizeof(StoreRecord *) * out->cap);
 			visible = visible ? repalloc_huge(visible, out->cap) : palloc(out->cap);
+			deleted = deleted ? repalloc_huge(deleted, out->cap) : palloc(out->cap);
 		}
 		visible[out->n] = record_scan_visible(&scan, SnapshotSelf);
+		deleted[out->n] = deleted_by_us(tuple);
 		if (visible[out->n] && (rec->flags & STORE_FLAG_ROOT) != 0)
 		{
 			out->has_root = true;
@@ -272,13 +288,14 @@ read_dict_records(Relation rel, DictRecords *out)
 	}
 	record_scan_end(&scan);
 	if (out->has_root)
-		keep_generation(out, visible);
+		keep_generation(out, visible, deleted);
 	else
 		out->n = 0;
 }
 
+/* As if the transaction's first command had written it: none of its snapshots may see rows, but not whose they are. */
 static void
-grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first, bool root)
+grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first, bool root, bool frozen)
 {
 	const uint8 *bytes;
 	size_t len;
@@ -295,9 +312,9 @@ grow(Relation rel, StoreDict *d, CsegBatch *batch, uint32 first, bool root)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("relation \"%s\" has no room for more customers", RelationGetRelationName(rel)),
 						errdetail("The limit is %u distinct identities.", CSEG_MAX_ORDINAL)));
-	store_save_body(rel, &body, bytes, len, true);
+	store_save_body(rel, &body, bytes, len, frozen);
 	checksum = store_insert(rel, STORE_DICT, root ? STORE_FLAG_ROOT : 0, d->generation, first, count, 0, &body,
-							GetCurrentCommandId(true), true);
+							frozen ? GetCurrentCommandId(true) : FirstCommandId, frozen);
 	CSEG_CALL(rel, cseg_dict_add(d->dict, first, (const uint8 *) body.data.data + VARHDRSZ, len, &err));
 	l = hash_search(d->loaded, &first, HASH_ENTER, &found);
 	l->checksum = checksum;
@@ -333,7 +350,7 @@ store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 gene
 			load(rel, d, now.recs[i]);
 	}
 	*dict = d;
-	grow(rel, d, batch, now.next, !now.has_root);
+	grow(rel, d, batch, now.next, !now.has_root, !now.replaces);
 	store_short_unlock(rel);
 	CSEG_CALL(rel, cseg_batch_resolve(batch, d->dict, &err));
 	MemoryContextSwitchTo(old);
