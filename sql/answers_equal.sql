@@ -166,6 +166,10 @@ CROSS JOIN LATERAL (SELECT sum(c.rows) AS rows, sum(c.differ) AS differ FROM gen
 SELECT count(*) AS rows, count(num_of_customers) AS customers, count(base_instance_id) AS base, count(members_added) AS added,
 	   count(growth) AS growth, count(jaccard) AS jaccard
 FROM customer_segmentation.segment_dynamics('64b8f144256b30501b2ea1e1', '100 years', 'a');
+-- As long as an interval can be: from before the first date there is.
+SELECT span, count(*) AS rows, count(base_instance_id) AS base
+FROM unnest('{4000 years,10000 years,100000000 years}'::interval[]) span, customer_segmentation.segment_dynamics('64b8f144256b30501b2ea1e1', span, 'a')
+GROUP BY 1 ORDER BY 1;
 -- Nobody stayed: shares are 0.
 SELECT segment_instance_id, base_instance_id, num_of_customers, members_added, members_removed, net_members_changed, persistence,
 	   continuous_persistence, loyalty, jaccard

@@ -415,9 +415,17 @@ answers_check_span(const Interval *span)
 						errhint("A span is the length of a window, such as interval '30 days'.")));
 }
 
+/* What begins before timestamps do is as old as can be. A month is reckoned by its mean, hence the margin. */
 Timestamp
 answers_before(Timestamp date, const Interval *span)
 {
+	double days = span->month * (DAYS_PER_YEAR / MONTHS_PER_YEAR) + span->day;
+	double earliest = (double) MIN_TIMESTAMP + (double) DAYS_PER_MONTH * USECS_PER_DAY;
+
+	if (TIMESTAMP_NOT_FINITE(date))
+		return date;
+	if ((double) date - days * USECS_PER_DAY - (double) span->time < earliest)
+		return DT_NOBEGIN;
 	return DatumGetTimestamp(
 		DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(date), IntervalPGetDatum(span)));
 }
