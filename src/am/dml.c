@@ -321,18 +321,35 @@ left_by_key_change(Target *t, Relation rel)
 	return moved;
 }
 
+/* Somebody else has moved the row. A join comes to it again and again: then this command may have changed it there. */
 static TM_Result
-gone(Target *t, Relation rel, TM_FailureData *tmfd)
+moved(const Target *t, Relation rel, const AmAddress *to, TM_FailureData *tmfd, CommandId cid)
+{
+	Target there = *t;
+	ItemPointerData tid;
+	CommandId cmax;
+
+	there.addr = *to;
+	there.cell = store_find_cell(t->newest->view, to->cell_no);
+	there.ordinal = (there.cell->container << CSEG_CONTAINER_BITS) | to->low;
+	there.as_seen = false;
+	am_set_tid(&tid, to->cell_no, to->slot, to->low);
+	if (changed_by_us(&there, rel, cid, &cmax))
+	{
+		failure(tmfd, &tid, cmax);
+		return TM_SelfModified;
+	}
+	failure(tmfd, &tid, InvalidCommandId);
+	return TM_Updated;
+}
+
+static TM_Result
+gone(Target *t, Relation rel, TM_FailureData *tmfd, CommandId cid)
 {
 	AmAddress to;
-	ItemPointerData tid;
 
 	if (find_moved(t, rel, &to))
-	{
-		am_set_tid(&tid, to.cell_no, to.slot, to.low);
-		failure(tmfd, &tid, InvalidCommandId);
-		return TM_Updated;
-	}
+		return moved(t, rel, &to, tmfd, cid);
 	if (!IsolationUsesXactSnapshot() && left_by_key_change(t, rel))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("could not serialize access due to concurrent update"),
@@ -563,7 +580,7 @@ open_target(Target *t, Relation rel, ItemPointer tid, Snapshot snapshot, Command
 		return TM_SelfModified;
 	}
 	if (!newest_row(t, rel))
-		return folded_by_us(t) ? modified_later(t, tmfd, cid) : gone(t, rel, tmfd);
+		return folded_by_us(t) ? modified_later(t, tmfd, cid) : gone(t, rel, tmfd, cid);
 	if (same_values(t->before, t->values) || write_accepted(t->wr, &t->plain, cid))
 		return TM_Ok;
 	if (folded_by_us(t))
