@@ -339,6 +339,20 @@ FROM customer_segmentation.list_instances();
 
 COMMENT ON VIEW customer_segmentation.segment_instances
 IS 'the stored instances of every table that the caller may read and row security does not bind, from metadata alone';
+COMMENT ON COLUMN customer_segmentation.segment_instances.relation IS 'the table that the instance is stored in';
+COMMENT ON COLUMN customer_segmentation.segment_instances.segment_instance_id IS 'the instance: segment_id and date';
+COMMENT ON COLUMN customer_segmentation.segment_instances.instance_created_date IS 'when the instance (run, snapshot) was generated, by the clock of the segment''s time zone';
+COMMENT ON COLUMN customer_segmentation.segment_instances.segment_id IS 'the segment: 24 hexadecimal digits';
+COMMENT ON COLUMN customer_segmentation.segment_instances.segment_name IS 'the segment''s name when it ran';
+COMMENT ON COLUMN customer_segmentation.segment_instances.segment_by IS 'customer_id or email';
+COMMENT ON COLUMN customer_segmentation.segment_instances.schedule IS 'how often the segment runs: once_a_day, once_a_week, ...';
+COMMENT ON COLUMN customer_segmentation.segment_instances.segment_created_date IS 'when the segment was created';
+COMMENT ON COLUMN customer_segmentation.segment_instances.num_of_customers IS 'the size of the instance';
+COMMENT ON COLUMN customer_segmentation.segment_instances.num_of_orders IS 'orders of its customers in the relevant time window';
+COMMENT ON COLUMN customer_segmentation.segment_instances.total_revenue IS 'revenue of its customers in that window';
+COMMENT ON COLUMN customer_segmentation.segment_instances.pinned IS 'retention never drops it';
+COMMENT ON COLUMN customer_segmentation.segment_instances.backfilled IS 'stored by backfill_segment';
+COMMENT ON COLUMN customer_segmentation.segment_instances.current_state IS 'what of a backfilled or a late instance is of today; NULL: nothing';
 
 GRANT SELECT ON customer_segmentation.segments, customer_segmentation.segment_health, customer_segmentation.segment_runs,
 	customer_segmentation.segment_instances TO PUBLIC;

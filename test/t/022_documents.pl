@@ -29,6 +29,12 @@ $node->safe_psql('demo', "SET customer_segmentation.as_of = '$last 23:55';
 	SELECT count(*) FROM customer_segmentation.segments AS s, customer_segmentation.backfill_segment(s.segment_id, '$first', '$last')");
 $node->safe_psql('demo', 'VACUUM ANALYZE customer_segmentation_table');
 
+# What a BI tool shows of the relations that it opens.
+is($node->safe_psql('demo', q{
+	SELECT string_agg(attrelid::regclass || '.' || attname, ' ') FROM pg_attribute
+	 WHERE attrelid IN ('customer_segmentation_table'::regclass, 'customer_segmentation_latest'::regclass, 'customer_segmentation.segment_instances'::regclass)
+	   AND attnum > 0 AND col_description(attrelid, attnum) IS NULL}), '', 'columns are described');
+
 # All that a user calls is in the reference. What views are made of is not meant to be called.
 my $reference = join '', map { slurp_file($_) } glob "'$tree/sql/*.md'";
 my @names = split /\n/, $node->safe_psql('demo', q{
