@@ -130,6 +130,13 @@ SELECT * FROM customer_segmentation.erase_customer('next');
 SELECT * FROM customer_segmentation.erase_customer('a.b+c@x.y');
 SELECT error FROM customer_segmentation.segment_run WHERE segment_id = 'x';
 DELETE FROM customer_segmentation.segment_run WHERE segment_id = 'x';
+-- One that was cut off within it neither.
+INSERT INTO customer_segmentation.segment_run (segment_id, kind, as_of, started_at, status, error, run_by)
+SELECT 'x', 'manual', '2025-01-01', '2025-01-01', 'failed', left(repeat('- ', 2043) || e, 4096), 'me'
+FROM unnest('{someone@example.com,no-someone@example.com,xsomeone@example.com}'::text[]) e;
+SELECT * FROM customer_segmentation.erase_customer('someone@example.com');
+SELECT substr(error, 4083) FROM customer_segmentation.segment_run WHERE segment_id = 'x' ORDER BY run_id;
+DELETE FROM customer_segmentation.segment_run WHERE segment_id = 'x';
 -- In a transaction that is taken back, nothing happened.
 BEGIN;
 SELECT rows_removed > 0 AS erased FROM customer_segmentation.erase_customer('user21@example.com', 'care');

@@ -115,9 +115,14 @@ with_parents(Oid relid)
 
 /* ---- runs ------------------------------------------------------------------------------------------------------- */
 
+#define RUNS_OF_TABLE                                                                                                 \
+	"(EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id AND s.relation = $2) " \
+	"OR $3 AND NOT EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id))"
+
 /*
  * Errors of the runs of segments that store into the table; for the extension's own table also those of segments that
- * are gone. Whole words alone: what looks like a part of a longer one is something else.
+ * are gone. Whole words alone: what looks like a part of a longer one is something else. But an error that was too long
+ * to be kept whole may end within the identity.
  */
 static void
 clean_errors(Oid relid, Datum identity)
@@ -130,14 +135,16 @@ clean_errors(Oid relid, Datum identity)
 	if (VARSIZE_ANY_EXHDR(DatumGetPointer(identity)) == 0)
 		return;
 	catalog_enter(&catalog);
+	catalog_execute("UPDATE customer_segmentation.segment_run AS r SET error = left(error, -part) || '(erased)' "
+					"FROM (SELECT run_id AS cut_id, (SELECT max(n) FROM generate_series(1, length(error)) AS n "
+					"WHERE right(error, n) = left($1, n) AND right(error, n + 1) ~ '^[^[:alnum:]]') AS part "
+					"FROM customer_segmentation.segment_run WHERE octet_length(error) > $4 - 4) AS cut "
+					"WHERE cut_id = run_id AND part IS NOT NULL AND " RUNS_OF_TABLE,
+					lengthof(types), types, values, NULL);
 	catalog_execute(
 		"UPDATE customer_segmentation.segment_run AS r SET error = left(regexp_replace(error, "
 		"'(^|[^[:alnum:]])' || regexp_replace($1, '([^[:alnum:]])', E'\\\\\\\\\\\\1', 'g') || '(?![[:alnum:]])', "
-		"E'\\\\1(erased)', 'g'), $4) "
-		"WHERE position($1 IN error) > 0 AND "
-		"(EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id AND s.relation = "
-		"$2) "
-		"OR $3 AND NOT EXISTS (SELECT FROM customer_segmentation.segment AS s WHERE s.segment_id = r.segment_id))",
+		"E'\\\\1(erased)', 'g'), $4) WHERE position($1 IN error) > 0 AND " RUNS_OF_TABLE,
 		lengthof(types), types, values, NULL);
 	catalog_leave(&catalog);
 }
