@@ -108,6 +108,20 @@ BEGIN
 		RAISE 'a set less itself has customers';
 	END IF;
 END $$;
+-- So does a statement that names its parameter more than once, whatever its plan.
+SET plan_cache_mode = force_generic_plan;
+PREPARE often (customer_segmentation.customer_set) AS
+SELECT customer_segmentation.cardinality($1) AS n, customer_segmentation.cardinality($1 - m('s1_1')) AS less, customer_segmentation.cardinality($1) AS n_again,
+	customer_segmentation.cardinality(coalesce($1, m('s1_1')) # m('s1_2')) AS differ, customer_segmentation.cardinality($1) AS n_still;
+EXECUTE often(m('s1_1') | m('many_1'));
+EXECUTE often(customer_segmentation.from_roaring(m('s1_1')::bytea, 'sets_t'));
+CREATE FUNCTION counted(s customer_segmentation.customer_set) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RETURN customer_segmentation.cardinality(s); END $$;
+PREPARE handed_on (customer_segmentation.customer_set) AS SELECT counted($1) = counted($1 & $1) AS t FROM generate_series(1, 3);
+EXECUTE handed_on(m('s1_1') | m('many_1'));
+DEALLOCATE often;
+DEALLOCATE handed_on;
+DROP FUNCTION counted;
+RESET plan_cache_mode;
 WITH s AS MATERIALIZED (SELECT customer_segmentation.members('s1_1', 'sets_t') AS a, customer_segmentation.members('s1_2', 'sets_t') AS b)
 SELECT differ(a | b, $$SELECT c FROM ids WHERE i IN ('s1_1', 's1_2')$$), differ(a, $$SELECT c FROM ids WHERE i = 's1_1'$$), differ(b, $$SELECT c FROM ids WHERE i = 's1_2'$$) FROM s;
 SELECT (SELECT customer_segmentation.cardinality(customer_segmentation.union_agg(x)) FROM unnest(sets) x) = 100000 AS t

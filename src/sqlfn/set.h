@@ -83,12 +83,14 @@ extern SetValue *set_from_numbers(Oid relid, uint32 generation, const uint8 *byt
 extern const SetValue *set_get(Datum datum);
 /* As above, but its members may be unread. */
 extern const SetValue *set_get_unread(Datum datum);
-/* To be changed and returned. */
-extern SetValue *set_take(Datum datum);
+/* An argument of the call, or a copy of it, to be changed and returned. */
+extern SetValue *set_take(FunctionCallInfo fcinfo, int arg);
+/* Of a stored set. */
+extern SetValue *set_load(Datum datum);
 extern SetValue *set_copy(const SetValue *value, MemoryContext parent);
-/* A result, and whoever gets it may change it. */
+/* A result; its members are read. */
 extern Datum set_give(SetValue *value);
-/* A result that only this expression looks at: whoever keeps it makes a copy. Such a one may be unread. */
+/* As above, but its members may be unread: only this expression looks at it, whoever keeps it makes a copy. */
 extern Datum set_show(const SetValue *value);
 extern Datum set_store(const SetValue *value);
 extern uint64 set_count(Datum datum);

@@ -39,7 +39,7 @@ static Datum
 apply(FunctionCallInfo fcinfo, CsegSetOp op)
 {
 	const SetValue *b = set_get(PG_GETARG_DATUM(1));
-	SetValue *a = set_take(PG_GETARG_DATUM(0));
+	SetValue *a = set_take(fcinfo, 0);
 
 	set_apply(a, op, b);
 	PG_RETURN_DATUM(set_give(a));
@@ -261,7 +261,7 @@ Datum
 customer_segmentation_set_deserialize(PG_FUNCTION_ARGS)
 {
 	(void) aggregate_context(fcinfo);
-	PG_RETURN_POINTER(set_take(PG_GETARG_DATUM(0)));
+	PG_RETURN_POINTER(set_load(PG_GETARG_DATUM(0)));
 }
 
 /* Leaves the state as it is: as a window aggregate it is asked again and again. */

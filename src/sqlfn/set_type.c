@@ -76,7 +76,7 @@ settle(SetHeader *names)
 {
 	if (!sqlfn_is_ours(names->relid) || get_rel_persistence(names->relid) != RELPERSISTENCE_TEMP)
 		return PointerGetDatum(names);
-	return set_give(set_take(PointerGetDatum(names)));
+	return set_store(set_load(PointerGetDatum(names)));
 }
 
 /* A set of names: sorted, each once. */
@@ -141,7 +141,7 @@ set_of_numbers(Oid relid, uint32 generation, const uint8 *bytes, size_t len, int
 	if (value == NULL)
 		ereport(ERROR, (errcode(sqlstate), errmsg("malformed customer set"), errdetail("Its numbers: %s.", err.msg),
 						errhint("Write identities instead: relation:{\"a\",\"b\"}.")));
-	return set_give(value);
+	return set_store(value);
 }
 
 /* What follows "relation:#". */

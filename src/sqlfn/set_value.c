@@ -523,21 +523,55 @@ set_get(Datum datum)
 	return value;
 }
 
-SetValue *
-set_take(Datum datum)
+/* The result of a function that the call itself holds: nobody else has it. */
+static bool
+is_result_of_call(FunctionCallInfo fcinfo, int arg)
 {
+	Node *call = fcinfo->flinfo ? fcinfo->flinfo->fn_expr : NULL;
+	List *args = NIL;
+	Node *node;
+
+	if (call && IsA(call, FuncExpr))
+		args = ((FuncExpr *) call)->args;
+	else if (call && IsA(call, OpExpr))
+		args = ((OpExpr *) call)->args;
+	if (arg >= list_length(args))
+		return false;
+	node = list_nth(args, arg);
+	return IsA(node, FuncExpr) || IsA(node, OpExpr);
+}
+
+/*
+ * Sets are handed on read-only, and what may be changed is seen in the expression. PostgreSQL takes an object that is
+ * handed on for writing for the only reference to it, but evaluates the parameters of EXECUTE to such ones, and uses
+ * each as often as the statement names it.
+ */
+SetValue *
+set_take(FunctionCallInfo fcinfo, int arg)
+{
+	Datum datum = fcinfo->args[arg].value;
+	SetValue *value;
+
 	if (!set_is_expanded(datum))
 		return load(datum, CurrentMemoryContext);
-	if (VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(datum)))
-		return expanded(datum);
-	return set_copy(expanded(datum), CurrentMemoryContext);
+	value = expanded(datum);
+	if (!is_result_of_call(fcinfo, arg))
+		return set_copy(value, CurrentMemoryContext);
+	read_pending(value);
+	return value;
+}
+
+SetValue *
+set_load(Datum datum)
+{
+	return load(datum, CurrentMemoryContext);
 }
 
 Datum
 set_give(SetValue *value)
 {
 	read_pending(value);
-	return EOHPGetRWDatum(&value->hdr);
+	return set_show(value);
 }
 
 Datum
