@@ -94,6 +94,15 @@ cmp_ok($asked, '>', 2, 'the standby was asked while it replayed');
 same('after all that');
 
 like(error_of($standby, 'DELETE FROM s'), qr/^25006/, 'the standby is read-only');
+like(error_of($standby, $_), qr/^25006/, "refused: $_")
+    for "SELECT customer_segmentation.optimize('s')", "SELECT customer_segmentation.erase_customer('user3\@example.com', 's')",
+    "SELECT customer_segmentation.import_instances(e, 's') FROM customer_segmentation.export_instances('s') e";
+for my $answer ("segment_dynamics(segment_id, '3 days', 's')", "segment_overlap(NULL, 's')", "segment_transitions('2025-01-01', '2025-02-01', 's')",
+    "customer_history('user3\@example.com', 's')", "export_instances('s')", "verify('s')") {
+    my $sql = "SELECT count(*), md5(string_agg(a::text, '|' ORDER BY a::text)) FROM (SELECT DISTINCT segment_id FROM s) x, "
+        . "LATERAL customer_segmentation.$answer a";
+    is($standby->safe_psql('postgres', $sql), $primary->safe_psql('postgres', $sql), "the standby answers: $answer");
+}
 
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 $primary->stop;
