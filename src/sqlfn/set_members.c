@@ -23,14 +23,19 @@ PG_FUNCTION_INFO_V1(customer_segmentation_identities);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_to_roaring);
 PG_FUNCTION_INFO_V1(customer_segmentation_set_from_roaring);
 
-/* A procedure may end the transaction before it looks at its argument. */
+/*
+ * What is unread is read under the snapshot that it was found by. That must still be there: a procedure may end the
+ * transaction before it looks at its argument, and a snapshot of one's own is gone at once.
+ */
 static Datum
-show_members(SetValue *value)
+show_members(SetValue *value, AnswerTable *table)
 {
 	bool may_commit =
 		ActivePortal == NULL || ActivePortal->commandTag == CMDTAG_CALL || ActivePortal->commandTag == CMDTAG_DO;
+	Datum result = may_commit || table->own_snapshot ? set_give(value) : set_show(value);
 
-	return may_commit ? set_give(value) : set_show(value);
+	answers_close(table);
+	return result;
 }
 
 Datum
@@ -42,8 +47,7 @@ customer_segmentation_members(PG_FUNCTION_ARGS)
 
 	answers_open(&table, relid, ANSWERS_MEMBERSHIP);
 	set_add_instance(value, &table, answers_instance(&table, PG_GETARG_TEXT_PP(0)));
-	answers_close(&table);
-	PG_RETURN_DATUM(show_members(value));
+	PG_RETURN_DATUM(show_members(value, &table));
 }
 
 /* NULLs are passed by, as union_agg does. */
@@ -65,8 +69,7 @@ customer_segmentation_members_of_any(PG_FUNCTION_ARGS)
 		if (!nulls[i])
 			set_add_instance(value, &table, answers_instance(&table, DatumGetTextPP(ids[i])));
 	}
-	answers_close(&table);
-	PG_RETURN_DATUM(show_members(value));
+	PG_RETURN_DATUM(show_members(value, &table));
 }
 
 static void

@@ -247,24 +247,29 @@ list_identity(void *arg, const text *identity)
 	list_name(arg, (const uint8 *) VARDATA_ANY(identity), (uint32) VARSIZE_ANY_EXHDR(identity));
 }
 
-/* Lists the identities; false, and nothing, where the set is of a former state of its table. */
+/*
+ * Lists the identities; false, and nothing, where the set is of a former state of its table. The state that is asked
+ * for is the one that is read: rows of RETURNING are sent without a snapshot, and another one may see the table
+ * rewritten.
+ */
 static bool
 list_known(const SetValue *value, Listing *l)
 {
 	AnswerTable table;
 	uint32 container = 0;
-	uint32 next;
 	const uint64 *bits;
+	bool current;
 
 	if (set_is_empty(value))
 		return true;
-	if (!is_current(value->relid, value->generation, &next))
+	if (!sqlfn_is_ours(value->relid))
 		return false;
 	answers_open(&table, value->relid, ANSWERS_COLUMN(COL_IDENTITY));
-	for (; (bits = cseg_set_from(value->set, &container)) != NULL; container++)
+	current = value->generation == table.reader->view->generation;
+	for (; current && (bits = cseg_set_from(value->set, &container)) != NULL; container++)
 		answers_each_known(&table, container, bits, list_identity, l);
 	answers_close(&table);
-	return true;
+	return current;
 }
 
 /* A set of names, or NULL. */
