@@ -150,5 +150,12 @@ UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING cust
 UPDATE t_twin SET total_revenue = total_revenue + 1 WHERE CURRENT OF h RETURNING customer_identity, total_revenue;
 COMMIT;
 SELECT * FROM compare_twin();
+-- Where the transaction itself has left nothing.
+BEGIN;
+DECLARE c CURSOR FOR SELECT * FROM t;
+MOVE 1 FROM c;
+DELETE FROM t;
+UPDATE t SET total_revenue = total_revenue + 1 WHERE CURRENT OF c RETURNING customer_identity, total_revenue;
+ROLLBACK;
 DROP TABLE t, t_twin;
 DROP FUNCTION at_cursor, nothing;

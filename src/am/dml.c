@@ -721,12 +721,37 @@ moved_to(WriteRel *wr, Relation rel, const ItemPointerData *tid, AmAddress *addr
 	return move && locate_row(rel, move->row, false, addr);
 }
 
+/*
+ * A cell that was there when a cursor fetched a row, and is no more, is empty or was rewritten by another session. Then
+ * the address does not tell what has become of the row.
+ */
+static void
+check_not_rewritten(Relation rel, Snapshot snapshot, const AmAddress *addr)
+{
+	AmReader *reader;
+
+	if (!IsMVCCSnapshot(snapshot))
+		return;
+	am_flush_before_read(rel, snapshot);
+	reader = am_reader_acquire(rel, snapshot);
+	if (store_find_cell(reader->view, addr->cell_no) == NULL &&
+		store_rewritten_since_snapshot(rel, reader->view->generation))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent update"),
+						errdetail("Relation \"%s\" was rewritten by optimize() since the cursor fetched the row.",
+								  RelationGetRelationName(rel)),
+						errhint("Declare the cursor FOR UPDATE, which keeps optimize() waiting.")));
+	am_reader_release(reader);
+}
+
 void
 am_latest_address(Relation rel, Snapshot snapshot, ItemPointer tid)
 {
 	WriteRel *wr = write_rel(rel, false);
 	AmAddress addr;
 
+	if (!am_tid_is_handle(tid) && am_get_address(tid, &addr))
+		check_not_rewritten(rel, snapshot, &addr);
 	if (wr == NULL)
 		return;
 	if (am_tid_is_handle(tid))

@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -291,6 +293,35 @@ read_dict_records(Relation rel, DictRecords *out)
 		keep_generation(out, visible, deleted);
 	else
 		out->n = 0;
+}
+
+/*
+ * Has another transaction replaced the whole dictionary by that of the generation, and with it all addresses, since the
+ * backend's oldest snapshot? Until then VACUUM leaves the old one's records.
+ */
+bool
+store_rewritten_since_snapshot(Relation rel, uint32 generation)
+{
+	RecordScan scan;
+	HeapTuple tuple;
+	bool rewritten = false;
+
+	record_scan_begin(&scan, rel, SnapshotAny);
+	while (!rewritten && (tuple = record_scan_next(&scan)) != NULL)
+	{
+		TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+		StoreKind kind;
+		uint32 of_record;
+		uint32 first;
+
+		if (!record_peek(tuple, &kind, &of_record, &first) || kind != STORE_DICT || of_record == generation)
+			continue;
+		rewritten = (tuple->t_data->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) == 0 &&
+					TransactionIdFollowsOrEquals(xmax, MyProc->xmin) && !TransactionIdIsCurrentTransactionId(xmax) &&
+					TransactionIdDidCommit(xmax);
+	}
+	record_scan_end(&scan);
+	return rewritten;
 }
 
 /* As if the transaction's first command had written it: none of its snapshots may see rows, but not whose they are. */
