@@ -246,10 +246,11 @@ keep_bytes(Relation rel, const StoreCell *cell)
 
 /* ---- members --------------------------------------------------------------------------------------------------- */
 
+/* Some is left for bitsets that are asked for later, so that they don't push out those that were asked for before. */
 static bool
 has_room(Size bytes)
 {
-	return cache_used() + bytes <= cache_budget();
+	return cache_used() + bytes <= cache_budget() / 4 * 3;
 }
 
 static void
