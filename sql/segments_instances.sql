@@ -90,6 +90,10 @@ CREATE SCHEMA elsewhere;
 CREATE FUNCTION elsewhere.list_instances(a regclass DEFAULT NULL, b text DEFAULT NULL, c text DEFAULT NULL, OUT r regclass, OUT i text)
 RETURNS SETOF record LANGUAGE sql AS 'SELECT ''pg_class''::regclass, coalesce(b, c, ''nothing was told'') ';
 SELECT * FROM elsewhere.list_instances() WHERE i = 'nothing was told';
+-- A row's number counts all that the function returns.
+SELECT count(*) FROM list_instances() WITH ORDINALITY AS l WHERE segment_instance_id = 'seg3_2' AND relation = 'one'::regclass
+    AND ordinality = (SELECT n FROM (SELECT relation, segment_instance_id, row_number() OVER () AS n FROM list_instances()) AS l
+    WHERE segment_instance_id = 'seg3_2' AND relation = 'one'::regclass);
 
 -- What somebody may not read is not there, told or not.
 CREATE ROLE regress_listing;

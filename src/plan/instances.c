@@ -35,7 +35,8 @@ call_of_ours(const RangeTblEntry *rte)
 	FuncExpr *call = f && IsA(f->funcexpr, FuncExpr) ? (FuncExpr *) f->funcexpr : NULL;
 	const char *name;
 
-	if (call == NULL || list_length(call->args) != lengthof(arguments))
+	/* The number of a row counts those that are left out. */
+	if (call == NULL || rte->funcordinality || list_length(call->args) != lengthof(arguments))
 		return NULL;
 	name = get_func_name(call->funcid);
 	if (name == NULL || strcmp(name, FUNCTION) != 0 ||
@@ -60,7 +61,7 @@ is_column(Node *node, Index rti, AttrNumber column)
 	return var && IsA(var, Var) && var->varno == (int) rti && var->varlevelsup == 0 && var->varattno == column;
 }
 
-/* A value that is there before the scan and can't fail; NULL: not of that kind. */
+/* A value that is there before the scan, at no cost; NULL: not of that kind. */
 static Node *
 value_of(Node *node)
 {

@@ -11,6 +11,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/objectaddress.h"
 #include "miscadmin.h"
+#include "storage/sinval.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -109,12 +110,15 @@ Relation
 sqlfn_open_columns(Oid relid, uint32 columns, LOCKMODE lockmode)
 {
 	Relation rel;
+	uint64 invalidations = SharedInvalidMessageCounter;
 
 	sqlfn_require_readable(relid, columns);
 	rel = try_table_open(relid, lockmode);
-	/* Dropped while this waited for the lock. */
+	/* Dropped while this waited for the lock; or else a privilege may have been revoked. */
 	if (rel == NULL)
 		no_such_table(relid);
+	if (invalidations != SharedInvalidMessageCounter)
+		sqlfn_require_readable(relid, columns);
 	if (!am_is_ours(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),

@@ -280,21 +280,23 @@ customer_segmentation_stored_instances(PG_FUNCTION_ARGS)
 #define ACCESS_METHOD "customer_segmentation"
 
 /*
- * What the caller may not read is not listed, as if a query had left it out. All of this is looked at before the table
- * is locked, so that nobody waits for a table that is not listed.
+ * What the caller may not read is not listed, as if a query had left it out, nor is what has been dropped meanwhile.
+ * This is looked at before the table is locked, so that nobody waits for a table that is not listed, and once more
+ * behind that: whoever had it locked may have revoked the privilege.
  */
 static bool
 is_listed(Form_pg_class c, Oid access_method)
 {
+	bool is_missing = false;
+
 	return c->relkind == RELKIND_RELATION && c->relam == access_method && !isOtherTempNamespace(c->relnamespace) &&
-		   pg_class_aclcheck(c->oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		   pg_class_aclcheck_ext(c->oid, GetUserId(), ACL_SELECT, &is_missing) == ACLCHECK_OK &&
 		   check_enable_rls(c->oid, InvalidOid, true) != RLS_ENABLED;
 }
 
 static List *
-listed_tables(void)
+listed_tables(Oid access_method)
 {
-	Oid access_method = get_table_am_oid(ACCESS_METHOD, false);
 	Relation pg_class = table_open(RelationRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(pg_class, InvalidOid, false, NULL, 0, NULL);
 	List *relids = NIL;
@@ -313,14 +315,14 @@ listed_tables(void)
 }
 
 static List *
-listed_table(Oid relid)
+listed_table(Oid relid, Oid access_method)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	List *relids = NIL;
 
 	if (!HeapTupleIsValid(tuple))
 		return NIL;
-	if (is_listed((Form_pg_class) GETSTRUCT(tuple), get_table_am_oid(ACCESS_METHOD, false)))
+	if (is_listed((Form_pg_class) GETSTRUCT(tuple), access_method))
 		relids = list_make1_oid(relid);
 	ReleaseSysCache(tuple);
 	return relids;
@@ -328,13 +330,13 @@ listed_table(Oid relid)
 
 /* Unless it has been dropped meanwhile, or rewritten for another access method. */
 static void
-put_if_there(const Listing *l, Oid relid)
+put_if_there(const Listing *l, Oid relid, Oid access_method)
 {
 	Relation rel = try_relation_open(relid, AccessShareLock);
 
 	if (rel == NULL)
 		return;
-	if (am_is_ours(rel))
+	if (is_listed(rel->rd_rel, access_method))
 		put_table(l, rel);
 	relation_close(rel, AccessShareLock);
 }
@@ -343,14 +345,25 @@ Datum
 customer_segmentation_list_instances(PG_FUNCTION_ARGS)
 {
 	Listing l = {.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo, .with_relation = true};
+	Oid access_method = get_table_am_oid(ACCESS_METHOD, false);
+	MemoryContext of_table =
+		AllocSetContextCreate(CurrentMemoryContext, "customer_segmentation listing", ALLOCSET_DEFAULT_SIZES);
 	List *relids;
 	ListCell *lc;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	l.segment_id = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	l.instance_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	relids = PG_ARGISNULL(0) ? listed_tables() : listed_table(PG_GETARG_OID(0));
+	relids = PG_ARGISNULL(0) ? listed_tables(access_method) : listed_table(PG_GETARG_OID(0), access_method);
 	foreach (lc, relids)
-		put_if_there(&l, lfirst_oid(lc));
+	{
+		MemoryContext old = MemoryContextSwitchTo(of_table);
+
+		CHECK_FOR_INTERRUPTS();
+		put_if_there(&l, lfirst_oid(lc), access_method);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(of_table);
+	}
+	MemoryContextDelete(of_table);
 	return (Datum) 0;
 }

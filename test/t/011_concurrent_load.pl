@@ -78,6 +78,16 @@ is(scalar(@won), 1, 'one of five loads of the same instance wins');
 is(scalar(grep { $_->{err} =~ /ERROR:  23505/ } @jobs), 4, 'the others are told that it exists');
 $node->safe_psql('postgres', 'INSERT INTO twin SELECT * FROM test_rows(300, 1, 30001, 3000); INSERT INTO twin SELECT * FROM test_rows(300, 2, 30001, 3000)');
 sound($node, 'the one that won');
+# Whoever lists the instances of all tables passes by those that are dropped meanwhile.
+append_to_file("$dir/passing.sql", <<'SQL');
+CREATE TABLE passing_:client_id (LIKE customer_segmentation_table) USING customer_segmentation;
+DROP TABLE passing_:client_id;
+SQL
+append_to_file("$dir/list.sql", "SELECT count(*) FROM customer_segmentation.segment_instances;\n");
+$node->command_ok(
+    [   'pgbench', '-n', '-c', 4, '-j', 2, '-t', 300, "--random-seed=$seed", '-f', "$dir/passing.sql\@1", '-f', "$dir/list.sql\@1",
+        '-d', $node->connstr('postgres') ], 'tables come and go while instances are listed');
+
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP:|terminated by signal/, 'nothing crashed');
 $node->stop;
 done_testing();
