@@ -376,6 +376,9 @@ CsegCode cseg_cell_stretches(const CsegCell *cell, uint64_t slots, const uint16_
 CsegCode cseg_set_to_roaring(const CsegSet *set, uint8_t **bytes, size_t *len, CsegError *err);
 CsegCode cseg_set_from_roaring(CsegSet **out, const uint8_t *bytes, size_t len, uint32_t limit, CsegError *err);
 CsegCode cseg_roaring_count(const uint8_t *bytes, size_t len, uint32_t limit, uint64_t *count, CsegError *err);
+/* Looks at a few bytes, whatever the size. Of bytes that one of the two above has not accepted the answer means
+ * nothing. */
+CsegCode cseg_roaring_contains(const uint8_t *bytes, size_t len, uint32_t ordinal, bool *found, CsegError *err);
 
 /* ---- dictionary: identity text <-> ordinal --------------------------------------------------------------- */
 

@@ -385,6 +385,66 @@ private:
 	bool whole = false;
 };
 
+// ---- looking up ----------------------------------------------------------------------------------------------
+
+// The containers' keys and counts, as they lie in the bytes.
+struct Keys {
+	const uint8_t *at;
+	size_t n;
+
+	uint16_t key(size_t i) const { return u16_at(at + 4 * i); }
+	uint32_t count(size_t i) const { return uint32_t{u16_at(at + 4 * i + 2)} + 1; }
+	size_t find(uint32_t wanted) const { // n: it is not there
+		size_t lo = 0;
+		for (size_t hi = n; lo < hi;) {
+			const size_t mid = (lo + hi) / 2;
+			if (key(mid) < wanted)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		return lo < n && key(lo) == wanted ? lo : n;
+	}
+};
+
+bool in_array(Reader &in, uint32_t count, uint16_t low) {
+	const uint8_t *p = in.take(size_t{2} * count);
+	size_t lo = 0;
+	for (size_t hi = count; lo < hi;) {
+		const size_t mid = (lo + hi) / 2;
+		if (u16_at(p + 2 * mid) < low)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < count && u16_at(p + 2 * lo) == low;
+}
+
+bool in_bitmap(Reader &in, uint16_t low) {
+	return (in.take(kBitmapBytes)[low / 8] >> (low % 8) & 1) != 0;
+}
+
+bool in_runs(Reader &in, uint16_t low) {
+	const size_t runs = in.u16();
+	const uint8_t *p = in.take(4 * runs);
+	size_t lo = 0; // the first run that starts behind
+	for (size_t hi = runs; lo < hi;) {
+		const size_t mid = (lo + hi) / 2;
+		if (u16_at(p + 4 * mid) <= low)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo > 0 && low - u16_at(p + 4 * (lo - 1)) <= u16_at(p + 4 * (lo - 1) + 2);
+}
+
+// Bytes of a container that starts where the reader is.
+size_t bytes_of(Reader in, Form form, uint32_t count) {
+	if (form == Form::runs)
+		return 2 + size_t{4} * in.u16();
+	return form == Form::array ? size_t{2} * count : kBitmapBytes;
+}
+
 } // namespace
 
 uint8_t *to_roaring(const OrdinalSet &set, size_t *len) {
@@ -413,6 +473,42 @@ uint64_t count_roaring(const uint8_t *bytes, size_t len, uint32_t limit) {
 	return counter.count;
 }
 
+bool roaring_contains(const uint8_t *bytes, size_t len, uint32_t ordinal) {
+	Reader in(bytes, len);
+	const uint32_t cookie = in.u32();
+	const bool may_have_runs = cookie != kCookie;
+	const size_t n = may_have_runs ? (cookie >> 16) + 1 : in.u32();
+	const uint8_t *flags = may_have_runs ? in.take((n + 7) / 8) : nullptr;
+	if (n > kValues)
+		throw Corrupt("the number of containers is out of range");
+	const Keys keys{in.take(4 * n), n};
+	const size_t wanted = keys.find(ordinal / kValues);
+	if (wanted == n)
+		return false;
+	const auto form = [&](size_t i) {
+		if (flags != nullptr && (flags[i / 8] >> (i % 8) & 1) != 0)
+			return Form::runs;
+		return keys.count(i) <= kArrayMax ? Form::array : Form::bitmap;
+	};
+	if (!may_have_runs || n >= kOffsetsFrom) {
+		const uint32_t offset = Reader(in.take(4 * n) + 4 * wanted, 4).u32();
+		in = Reader(bytes, len);
+		in.take(offset);
+	} else
+		for (size_t i = 0; i < wanted; i++)
+			in.take(bytes_of(in, form(i), keys.count(i)));
+	const auto low = static_cast<uint16_t>(ordinal % kValues);
+	switch (form(wanted)) {
+	case Form::array:
+		return in_array(in, keys.count(wanted), low);
+	case Form::bitmap:
+		return in_bitmap(in, low);
+	case Form::runs:
+		break;
+	}
+	return in_runs(in, low);
+}
+
 } // namespace cseg
 
 using namespace cseg;
@@ -429,6 +525,10 @@ CsegCode cseg_set_from_roaring(CsegSet **out, const uint8_t *bytes, size_t len, 
 
 CsegCode cseg_roaring_count(const uint8_t *bytes, size_t len, uint32_t limit, uint64_t *count, CsegError *err) {
 	return guard(err, [&] { *count = count_roaring(bytes, len, std::min(limit, CSEG_MAX_ORDINAL + 1)); });
+}
+
+CsegCode cseg_roaring_contains(const uint8_t *bytes, size_t len, uint32_t ordinal, bool *found, CsegError *err) {
+	return guard(err, [&] { *found = roaring_contains(bytes, len, ordinal); });
 }
 
 } // extern "C"

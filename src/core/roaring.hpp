@@ -12,5 +12,8 @@ uint8_t *to_roaring(const OrdinalSet &set, size_t *len);
 OrdinalSet from_roaring(const uint8_t *bytes, size_t len, uint32_t limit);
 // Checks as much, and builds nothing.
 uint64_t count_roaring(const uint8_t *bytes, size_t len, uint32_t limit);
+// Reads no more than leads to the ordinal, and only that is checked: of bytes that are none of this format the answer
+// means nothing.
+bool roaring_contains(const uint8_t *bytes, size_t len, uint32_t ordinal);
 
 } // namespace cseg

@@ -94,6 +94,12 @@ extern Datum set_give(SetValue *value);
 extern Datum set_show(const SetValue *value);
 extern Datum set_store(const SetValue *value);
 extern uint64 set_count(Datum datum);
+/* Whether it has a customer, by number. Of what is unread no more is read than says so. */
+extern bool set_has(const SetValue *value, uint32 ordinal);
+/* set_header, but what is out of line is fetched once for all calls in a row that have it; belongs to the call. */
+extern const SetHeader *set_header_once(FmgrInfo *call, Datum datum);
+/* As set_has, of stored numbers; all of them are checked where the call has not just done so. */
+extern bool set_stored_has(FmgrInfo *call, const SetHeader *header, uint32 ordinal);
 /* The Roaring bitmap of any set; belongs to the set, or to the current context. */
 extern const uint8 *set_numbers(Datum datum, size_t *len);
 

@@ -149,18 +149,27 @@ customer_segmentation_set_cardinality(PG_FUNCTION_ARGS)
 Datum
 customer_segmentation_set_contains_identity(PG_FUNCTION_ARGS)
 {
-	const SetValue *value = set_get(PG_GETARG_DATUM(0));
+	Datum datum = PG_GETARG_DATUM(0);
 	const text *identity = PG_GETARG_TEXT_PP(1);
+	const SetHeader *header = set_is_expanded(datum) ? NULL : set_header_once(fcinfo->flinfo, datum);
+	const SetValue *value = NULL;
 	AnswerTable table;
 	bool found;
 	uint32 ordinal;
 
-	set_open_table(&table, value->relid);
-	set_check_generation(value, table.reader->view->generation);
+	/* A query asks this of many customers, so a stored set of millions is not made one in memory each time. */
+	if (header == NULL || header->form != SET_ORDINALS)
+		value = set_get_unread(datum);
+	set_open_table(&table, value ? value->relid : header->relid);
+	if (value == NULL && header->generation != table.reader->view->generation)
+		value = set_get(datum);
+	if (value)
+		set_check_generation(value, table.reader->view->generation);
 	CSEG_CALL(table.rel, cseg_dict_find(table.reader->dict->dict, (const uint8 *) VARDATA_ANY(identity),
 										VARSIZE_ANY_EXHDR(identity), &found, &ordinal, &err));
+	found = found && (value ? set_has(value, ordinal) : set_stored_has(fcinfo->flinfo, header, ordinal));
 	answers_close(&table);
-	PG_RETURN_BOOL(found && cseg_set_contains(value->set, ordinal));
+	PG_RETURN_BOOL(found);
 }
 
 /* ---- aggregates: the state is a SetValue in the aggregate's context --------------------------------------------- */

@@ -9,6 +9,7 @@
  */
 #include "sqlfn/set.h"
 
+#include "access/detoast.h"
 #include "access/table.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -314,26 +315,61 @@ read_places(Relation rel, const SetPending *pending, CsegSet *set)
 	pfree(at);
 }
 
-static void
-read_pending(SetValue *value)
+/* The table that the unread members are of. */
+static Relation
+open_pending(const SetValue *value)
 {
-	SetPending *pending = value->pending;
 	CompatRelFileLocator now;
 	Relation rel;
 
-	if (!is_unread(value))
-		return;
 	/* A function of the same expression has dropped it, or truncated it, say. */
 	rel = try_table_open(value->relid, AccessShareLock);
 	if (rel == NULL)
 		no_customers(value->relid);
 	now = compat_locator(rel);
-	if (memcmp(&now, &pending->file, sizeof(now)) != 0)
+	if (memcmp(&now, &value->pending->file, sizeof(now)) != 0)
 		former_state(value->relid);
+	return rel;
+}
+
+static void
+read_pending(SetValue *value)
+{
+	SetPending *pending = value->pending;
+	Relation rel;
+
+	if (!is_unread(value))
+		return;
+	rel = open_pending(value);
 	gather(pending);
 	read_places(rel, pending, value->set);
 	table_close(rel, NoLock);
 	pending->n = 0;
+}
+
+static bool
+in_pending(const SetValue *value, uint32 ordinal)
+{
+	const SetPending *pending = value->pending;
+	uint32 low = ordinal & (CSEG_CONTAINER_SIZE - 1);
+	uint64 bits[CSEG_MEMBER_WORDS] = {0};
+	Relation rel = open_pending(value);
+
+	for (int i = 0; i < pending->n; i++)
+	{
+		StoreCell *cell = store_group_cell(pending->places[i].group, ordinal >> CSEG_CONTAINER_BITS);
+
+		if (cell)
+			store_cell_members(rel, cell, pending->places[i].slots, bits);
+	}
+	table_close(rel, NoLock);
+	return (bits[low / 64] >> (low % 64) & 1) != 0;
+}
+
+bool
+set_has(const SetValue *value, uint32 ordinal)
+{
+	return cseg_set_contains(value->set, ordinal) || (is_unread(value) && in_pending(value, ordinal));
 }
 
 /* ---- expanded objects ------------------------------------------------------------------------------------------- */
@@ -617,6 +653,75 @@ set_count(Datum datum)
 			return stored_count(header);
 	}
 	return cseg_set_count(set_get(datum)->set);
+}
+
+/*
+ * What a call remembers of the last stored set, since a query asks one set about many customers: that it has checked it
+ * (at its address another one may lie by now: that is read safely too), and the copy of one that was out of line. A
+ * statement sees the row that this belongs to, so nobody else's set gets the value's number meanwhile.
+ */
+typedef struct Last
+{
+	const SetHeader *checked;
+	Size size;
+	struct varatt_external pointer;
+	const SetHeader *copy;
+} Last;
+
+static Last *
+last_of(FmgrInfo *call)
+{
+	if (call->fn_extra == NULL)
+		call->fn_extra = MemoryContextAllocZero(call->fn_mcxt, sizeof(Last));
+	return call->fn_extra;
+}
+
+const SetHeader *
+set_header_once(FmgrInfo *call, Datum datum)
+{
+	struct varatt_external pointer;
+	MemoryContext old;
+	Last *last;
+
+	if (!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
+		return set_header(datum);
+	VARATT_EXTERNAL_GET_POINTER(pointer, DatumGetPointer(datum));
+	last = last_of(call);
+	if (last->copy && memcmp(&last->pointer, &pointer, sizeof(pointer)) == 0)
+		return last->copy;
+	if (last->copy)
+		pfree(unconstify(SetHeader *, last->copy));
+	*last = (Last){0};
+	old = MemoryContextSwitchTo(call->fn_mcxt);
+	last->copy = set_header(datum);
+	last->pointer = pointer;
+	MemoryContextSwitchTo(old);
+	return last->copy;
+}
+
+static void
+check_once(FmgrInfo *call, const SetHeader *header)
+{
+	Last *last = last_of(call);
+
+	if (last->checked == header && last->size == VARSIZE(header))
+		return;
+	last->checked = NULL;
+	(void) stored_count(header);
+	last->checked = header;
+	last->size = VARSIZE(header);
+}
+
+bool
+set_stored_has(FmgrInfo *call, const SetHeader *header, uint32 ordinal)
+{
+	CsegError err;
+	bool found;
+
+	check_once(call, header);
+	if (cseg_roaring_contains(set_payload(header), set_payload_len(header), ordinal, &found, &err) != CSEG_OK)
+		corrupt(err.msg);
+	return found;
 }
 
 const uint8 *

@@ -27,6 +27,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	require(code == CSEG_OK || code == CSEG_CORRUPT, "code");
 	uint64_t count = 0;
 	require(cseg_roaring_count(data, size, kLimit, &count, &err) == code, "who only counts checks as much");
+	// Whatever the bytes are, a lookup stays within them; of a set it says what the set says.
+	for (uint32_t v = 0; v < kLimit; v += 1 + v / 3) {
+		bool found = false;
+		const CsegCode lookup = cseg_roaring_contains(data, size, v, &found, &err);
+		require(lookup == CSEG_OK || (lookup == CSEG_CORRUPT && code != CSEG_OK), "code of a lookup");
+		require(code != CSEG_OK || found == cseg_set_contains(set, v), "what a lookup finds");
+	}
 	if (code != CSEG_OK)
 		return 0;
 	uint8_t *bytes = nullptr;

@@ -56,6 +56,12 @@ CsegCode read(Set &set, const Bytes &bytes, uint32_t limit = kNoLimit) {
 	}
 	set.reset(got);
 	EXPECT_EQ(count, cseg_set_count(got));
+	// Around each value that is there, and here and there.
+	bool found = false;
+	for (uint32_t v = 0; v < kNoLimit && cseg_set_count(got) < 300000; v += 1 + v / 997) {
+		EXPECT_EQ(cseg_roaring_contains(exact.get(), bytes.size(), v, &found, &other), CSEG_OK);
+		EXPECT_EQ(found, cseg_set_contains(got, v)) << v;
+	}
 	return code;
 }
 
