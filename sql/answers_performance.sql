@@ -65,6 +65,13 @@ SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5
 SELECT same($$SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f52', '2025-03-10 00:00+00', '1 month', instances_to => '2025-03-02 00:00', relation => 'perf')$$,
 	$$SELECT * FROM twin_performance('{5f5f5f5f5f5f5f5f5f5f5f52_2025_03_01}', '2025-02-10 01:00+00', '2025-03-10 00:00+00', '2025-04-10 00:00+00')$$);
 SELECT period, members FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f52', '2025-03-10', instances_from => '2025-03-02', relation => 'perf');
+-- A table that inherits from it has members of its own.
+CREATE TABLE perf_heir () INHERITS (perf) USING customer_segmentation;
+INSERT INTO perf_heir SELECT 'heir', instance_created_date, schedule, segment_by, segment_created_date, segment_id, segment_instance_id,
+	segment_name, 1, 1, 1 FROM perf WHERE segment_instance_id = '5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09' LIMIT 1;
+SELECT (SELECT count(*) FROM customer_segmentation.identities(customer_segmentation.members('5f5f5f5f5f5f5f5f5f5f5f51_2025_03_09', 'perf'))) = p.members
+	AS same FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-03-10 00:00+00', '7 days', relation => 'perf') AS p;
+DROP TABLE perf_heir;
 -- No instance yet: unknown. No orders: no averages.
 SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2025-02-20', '1 day', relation => 'perf');
 SELECT * FROM customer_segmentation.segment_performance('5f5f5f5f5f5f5f5f5f5f5f51', '2026-01-01', '1 day', relation => 'perf');

@@ -112,6 +112,14 @@ SELECT count(*) FROM segment_instances WHERE relation::text = 'one';
 RESET ROLE;
 SELECT count(*) FROM segment_instances WHERE relation = 'one'::regclass;
 
+-- A table's rows are its own, not those of tables that inherit from it, also where they are read to be summed up.
+CREATE TABLE heir () INHERITS (two) USING customer_segmentation;
+INSERT INTO two VALUES ('customer7', '2025-01-09 06:00', NULL, NULL, NULL, 'wide', 'wide_1', NULL, 1, 2, 1e60),
+	('customer8', '2025-01-09 06:00', NULL, NULL, NULL, 'wide', 'wide_1', NULL, 1, 2, 1);
+INSERT INTO heir VALUES ('customer7', '2025-01-09 06:00', NULL, NULL, NULL, 'wide', 'wide_1', NULL, 1, 4, 16);
+SELECT relation, num_of_customers, num_of_orders, total_revenue FROM segment_instances WHERE segment_id = 'wide' ORDER BY relation::text;
+DROP TABLE heir;
+
 DROP FUNCTION differing;
 DROP VIEW listed, counted;
 DROP TABLE one, two, plain, mine;

@@ -150,7 +150,8 @@ query_text(const Performance *p, bool *local)
 	customer = append_orders(p, &from);
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
-					 "WITH members AS MATERIALIZED (SELECT DISTINCT customer_identity" AS_TEXT " AS customer FROM %s "
+					 "WITH members AS MATERIALIZED (SELECT DISTINCT customer_identity" AS_TEXT
+					 " AS customer FROM ONLY %s "
 					 "WHERE segment_instance_id = ANY ($4)), "
 					 "event AS (SELECT %s AS customer, o.%s >= $2 AS is_after, o.%s%s AS amount FROM %s "
 					 "WHERE o.%s >= $1 AND o.%s < $3), "

@@ -146,7 +146,7 @@ sum_of_totals(const CsegTotals *totals, int measure, Datum *value, bool *isnull)
 	return true;
 }
 
-/* Sums of numbers too long for the totals, read from the rows. */
+/* Sums of numbers too long for the totals, read from the rows, without those of tables that inherit from it. */
 static void
 sums_of_rows(Relation rel, const StoreInstance *instance, Datum *values, bool *nulls)
 {
@@ -155,7 +155,7 @@ sums_of_rows(Relation rel, const StoreInstance *instance, Datum *values, bool *n
 	Datum arguments[] = {PointerGetDatum(instance->dims.segment_instance_id)};
 	char *sql = psprintf(
 		"SELECT pg_catalog.sum(num_of_customers), pg_catalog.sum(num_of_orders), "
-		"pg_catalog.sum(total_revenue) FROM %s WHERE segment_instance_id OPERATOR(pg_catalog.=) $1",
+		"pg_catalog.sum(total_revenue) FROM ONLY %s WHERE segment_instance_id OPERATOR(pg_catalog.=) $1",
 		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel)));
 
 	if (SPI_connect() != SPI_OK_CONNECT ||
