@@ -359,6 +359,7 @@ in_pending(const SetValue *value, uint32 ordinal)
 	{
 		StoreCell *cell = store_group_cell(pending->places[i].group, ordinal >> CSEG_CONTAINER_BITS);
 
+		CHECK_FOR_INTERRUPTS();
 		if (cell)
 			store_cell_members(rel, cell, pending->places[i].slots, bits);
 	}
