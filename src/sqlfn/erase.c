@@ -40,6 +40,8 @@ customer_segmentation_optimize(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("optimize()");
 	sqlfn_require(relid, ACL_SELECT | ACL_INSERT | ACL_DELETE);
 	rel = sqlfn_open(relid, RowExclusiveLock);
+	/* Whoever had it locked may have revoked one. */
+	sqlfn_require(relid, ACL_SELECT | ACL_INSERT | ACL_DELETE);
 	am_optimize(rel);
 	table_close(rel, NoLock);
 	PG_RETURN_VOID();
