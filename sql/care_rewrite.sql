@@ -211,6 +211,14 @@ DELETE FROM care_mixed WHERE segment_instance_id = 'm_1';
 SELECT instances FROM customer_segmentation.storage_info('care_mixed');
 SELECT problem FROM customer_segmentation.verify('care_mixed');
 DROP TABLE care_mixed;
+-- Of the table alone, as all functions read it: tables that inherit from it have dictionaries of their own.
+CREATE TABLE care_heir () INHERITS (care_one) USING customer_segmentation;
+INSERT INTO care_heir (customer_identity, instance_created_date, segment_id, segment_instance_id) VALUES ('heir', '2025-01-01', 'h', 'h_1');
+INSERT INTO care_one (customer_identity, instance_created_date, segment_id, segment_instance_id) VALUES ('heir', '2025-01-01', 'h', 'h_1');
+SELECT * FROM customer_segmentation.erase_customer('heir', 'care_one');
+SELECT tableoid::regclass, segment_instance_id FROM care_one WHERE customer_identity = 'heir';
+SELECT * FROM customer_segmentation.erase_customer('heir', 'care_heir');
+DROP TABLE care_heir;
 DROP VIEW care_differences;
 DROP TABLE care, care_twin, care_one, care_copy, exported;
 DROP FUNCTION care_seen();

@@ -53,7 +53,7 @@ static void
 delete_rows(Relation rel, Datum identity, Datum counts[2])
 {
 	Oid type = TEXTOID;
-	char *sql = psprintf("WITH gone AS (DELETE FROM %s WHERE customer_identity OPERATOR(pg_catalog.=) $1 "
+	char *sql = psprintf("WITH gone AS (DELETE FROM ONLY %s WHERE customer_identity OPERATOR(pg_catalog.=) $1 "
 						 "RETURNING segment_instance_id) "
 						 "SELECT pg_catalog.count(DISTINCT segment_instance_id), pg_catalog.count(*) FROM gone",
 						 sqlfn_table_name(rel));

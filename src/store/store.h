@@ -316,8 +316,8 @@ typedef struct StoreDict
  * the reset of cxt). */
 extern StoreDict *store_dict_acquire(Relation rel, const StoreView *view, MemoryContext cxt);
 extern void store_dict_sync(Relation rel, StoreDict **dict, const StoreView *view, MemoryContext cxt);
-/* Gives the batch's pending identities their ordinals, growing the dictionary under the short lock. */
 extern bool store_rewritten_since_snapshot(Relation rel, uint32 generation);
+/* Gives the batch's pending identities their ordinals, growing the dictionary under the short lock. */
 extern void store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 generation, MemoryContext cxt);
 extern void store_dict_trim(void);
 /* One more reference, released by the reset of cxt. */
