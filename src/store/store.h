@@ -316,6 +316,8 @@ typedef struct StoreDict
  * the reset of cxt). */
 extern StoreDict *store_dict_acquire(Relation rel, const StoreView *view, MemoryContext cxt);
 extern void store_dict_sync(Relation rel, StoreDict **dict, const StoreView *view, MemoryContext cxt);
+/* Whether another transaction's rewrite has replaced all other dictionaries than this one since the backend's oldest
+ * snapshot. Reads the whole file. */
 extern bool store_rewritten_since_snapshot(Relation rel, uint32 generation);
 /* Gives the batch's pending identities their ordinals, growing the dictionary under the short lock. */
 extern void store_dict_resolve(Relation rel, StoreDict **dict, CsegBatch *batch, uint32 generation, MemoryContext cxt);
